@@ -1,0 +1,191 @@
+"""A child process that runs functions under a limit of time and memory.
+
+Converters can crash or hang; in a child they take nothing else down. One child serves many calls,
+so that a heavy import is paid once; after a crash the next call starts a new one. Calls and
+results are JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import IO, Any
+
+import psutil
+
+from edgekit.base import errors
+from edgekit.base.errors import ConversionError, EdgekitError
+
+_POLL_S = 0.05
+_TAIL_CHARACTERS = 2000
+
+
+class Worker:
+    """Runs `module:function` calls in a child process.
+
+    Args:
+        timeout_s: limit of time for one call, in seconds.
+        memory_bytes: limit of the child's resident memory, in bytes.
+        preload: modules that the child imports at its start, before the first call.
+    """
+
+    def __init__(
+        self, *, timeout_s: float = 600.0, memory_bytes: int = 8 << 30, preload: Sequence[str] = ()
+    ) -> None:
+        self.timeout_s = timeout_s
+        self.memory_bytes = memory_bytes
+        self._preload = list(preload)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Starts the child without waiting for it; `call` does so when it is needed."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.close()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the child
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "edgekit.base.child", *self._preload],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+        )
+
+    def call(self, function: str, **arguments: Any) -> Any:
+        """Calls `function` ("module:name") in the child and returns its JSON-able result.
+
+        Raises:
+            ConversionError: the child died, or passed its limit of time or memory.
+            EdgekitError: whatever the function itself raised.
+        """
+        self.start()
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise ConversionError("the child process could not be started", where=function)
+        request = json.dumps({"function": function, "arguments": arguments})
+        try:
+            process.stdin.write(request.encode() + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise self._died(function) from None
+        answer = json.loads(self._read_line(process, function))
+        if "error" in answer:
+            raise _to_exception(answer["error"])
+        return answer["result"]
+
+    def close(self) -> None:
+        """Ends the child."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _read_line(self, process: subprocess.Popen[bytes], function: str) -> bytes:
+        if process.stdout is None:
+            raise ConversionError("the child process has no output", where=function)
+        descriptor = process.stdout.fileno()
+        deadline = time.monotonic() + self.timeout_s
+        received = b""
+        while not received.endswith(b"\n"):
+            ready, _, _ = select.select([descriptor], [], [], _POLL_S)
+            if ready:
+                chunk = os.read(descriptor, 1 << 16)
+                if not chunk:
+                    raise self._died(function)
+                received += chunk
+            elif time.monotonic() > deadline:
+                self.close()
+                raise ConversionError(
+                    f"took longer than {self.timeout_s:g} s and was stopped", where=function
+                )
+            elif _resident_bytes(process.pid) > self.memory_bytes:
+                self.close()
+                raise ConversionError(
+                    f"used more than {self.memory_bytes / 2**30:.3g} GiB of memory and was stopped",
+                    where=function,
+                )
+        return received
+
+    def _died(self, function: str) -> ConversionError:
+        process, tail = self._process, ""
+        code = process.wait() if process is not None else None
+        if self._log is not None:
+            self._log.seek(0)
+            tail = self._log.read().decode(errors="replace")[-_TAIL_CHARACTERS:].strip()
+        self.close()
+        how = f"exit code {code}"
+        if code is not None and code < 0:
+            how = signal.Signals(-code).name
+        return ConversionError(f"the child process died ({how})", where=function, hint=tail or None)
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _to_exception(error: Mapping[str, Any]) -> EdgekitError:
+    kind = getattr(errors, error["type"], ConversionError)
+    exception: EdgekitError = kind(error["message"], where=error["where"], hint=error["hint"])
+    return exception
+
+
+def _answer(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        module, _, name = function.partition(":")
+        return {"result": getattr(importlib.import_module(module), name)(**arguments)}
+    except EdgekitError as error:
+        return {"error": error.to_dict()}
+    except Exception as error:  # noqa: BLE001 the child reports every failure to its parent
+        message = f"{type(error).__name__}: {error}"
+        kind = ConversionError.__name__
+        return {"error": {"type": kind, "message": message, "where": function, "hint": None}}
+
+
+def _serve() -> None:
+    # Libraries print to standard output: keep the real one for answers, send theirs to the log.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        answer = _answer(request["function"], request["arguments"])
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,63 @@
+"""Optional libraries: which extra brings which module, and a clear error where one is missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from types import ModuleType
+
+from edgekit.base.errors import MissingDependencyError
+
+# module: (distribution on PyPI, extra of edgekit that brings it)
+OPTIONAL: dict[str, tuple[str, str]] = {
+    "ai_edge_litert": ("ai-edge-litert", "litert"),
+    "onnx": ("onnx", "onnx"),
+    "onnxruntime": ("onnxruntime", "onnx"),
+    "openvino": ("openvino", "openvino"),
+    "keras": ("keras", "train"),
+    "PIL": ("pillow", "train"),
+    "sklearn": ("scikit-learn", "train"),
+    "tensorflow": ("tensorflow", "train"),
+    "tf2onnx": ("tf2onnx", "train"),
+    "tflite_runtime": ("tflite-runtime", "device-legacy"),
+}
+
+
+def have(module: str) -> bool:
+    """Whether `module` is installed; nothing is imported."""
+    return importlib.util.find_spec(module) is not None
+
+
+def require(module: str, *, purpose: str) -> ModuleType:
+    """Imports an optional module such as `onnx` or `tensorflow`.
+
+    Args:
+        module: dotted module name; its first part is looked up in `OPTIONAL`.
+        purpose: what it is needed for, for the message: "to read ONNX files".
+
+    Raises:
+        MissingDependencyError: it is not installed; the hint is the command that installs it.
+    """
+    root = module.partition(".")[0]
+    if not have(root):
+        distribution, extra = OPTIONAL[root]
+        raise MissingDependencyError(
+            f"{distribution} is needed {purpose} and is not installed",
+            hint=f"pip install 'edgekit[{extra}]'",
+        )
+    return importlib.import_module(module)
+
+
+def version(distribution: str) -> str | None:
+    """The installed version of a distribution, or None; nothing is imported."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def versions(*distributions: str) -> dict[str, str]:
+    """The installed versions among `distributions`."""
+    found = {name: version(name) for name in distributions}
+    return {name: number for name, number in found.items() if number is not None}

@@ -1,0 +1,1 @@
+"""What is released: manifest, packing, gates."""

@@ -1,0 +1,105 @@
+"""What all commands share: the output options, results, progress and errors.
+
+With `--json`, standard output holds one JSON document and nothing else; progress and messages go
+to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgekit.base.errors import EdgekitError
+from edgekit.base.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import Console
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no messages.")]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more; show the traceback of an error.")
+]
+
+_SHOW_PROGRESS_AFTER_S = 0.5
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command's help: its examples, kept line by line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+class Output:
+    """Where a command's results, messages and progress go."""
+
+    def __init__(self, *, json: bool, quiet: bool, verbose: bool) -> None:
+        self.json = json
+        self.quiet = quiet
+        self.verbose = verbose
+
+    def result(
+        self, document: BaseModel | Mapping[str, Any], render: Callable[[Console], None]
+    ) -> None:
+        """Prints the result: the document with `--json`, else whatever `render` draws."""
+        if self.json:
+            plain = document if isinstance(document, Mapping) else document.model_dump(mode="json")
+            sys.stdout.write(json.dumps(plain, indent=2) + "\n")
+        else:
+            from rich.console import Console
+
+            render(Console())
+
+    def message(self, text: str) -> None:
+        """Prints a line for people on standard error."""
+        if not self.quiet:
+            sys.stderr.write(text + "\n")
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A `Progress` that draws a bar on standard error for work that takes a while."""
+        if self.quiet or not sys.stderr.isatty():
+            yield silent if self.quiet else _plain_progress()
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+            task = bars.add_task("", total=None)
+
+            def report(text: str, done: float = 0.0, total: float | None = None) -> None:
+                bars.update(task, description=text, completed=done, total=total)
+
+            yield report
+
+
+def _plain_progress() -> Progress:
+    """Progress for a log file: one line a text, at most two a second."""
+    last = {"text": "", "at": 0.0}
+
+    def report(text: str, done: float = 0.0, total: float | None = None) -> None:  # noqa: ARG001
+        now = time.monotonic()
+        if text != last["text"] and now - float(last["at"]) >= _SHOW_PROGRESS_AFTER_S:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+            last.update(text=text, at=now)
+
+    return report
+
+
+def report_error(error: EdgekitError, *, as_json: bool) -> None:
+    """Prints an error as the CLI contract says: JSON on stdout, or words on stderr."""
+    if as_json:
+        sys.stdout.write(json.dumps({"error": error.to_dict()}, indent=2) + "\n")
+    else:
+        sys.stderr.write(f"error: {error}\n")

@@ -1,0 +1,1 @@
+"""Compression passes, Keras model in, Keras model out."""

@@ -1,0 +1,1 @@
+"""Where a session runs and how it is measured."""

@@ -1,0 +1,1 @@
+"""Converters to model files, one file a format."""

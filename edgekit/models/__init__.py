@@ -1,0 +1,1 @@
+"""Model families and where models come from."""

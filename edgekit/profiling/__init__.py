@@ -1,0 +1,1 @@
+"""Op compatibility, memory plan and cost model."""

@@ -1,0 +1,1 @@
+"""Model files loaded in their real runtimes, behind one `Session`."""

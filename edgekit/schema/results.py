@@ -1,0 +1,200 @@
+"""Results that commands print with `--json` and runs store, in the shapes of the CLI contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from edgekit.schema.base import Document
+from edgekit.schema.figure import Figure
+from edgekit.schema.names import Format, Precision
+
+
+class VerifyResult(Document):
+    """One artifact compared with one reference on the same samples.
+
+    Attributes:
+        artifact: the file.
+        reference: what it was compared with.
+        samples: how many.
+        max_abs_diff: largest absolute difference of dequantized outputs.
+        max_step_diff: largest difference in steps of the quantized output; None for float outputs.
+        within_one_step: share of samples whose outputs all stay within one step; None for float.
+        snr_db: 10 log10(sum reference^2 / sum difference^2); None if identical.
+        top1_agreement: share of samples with the same largest output; None if not a classifier.
+        metrics: of the artifact against the labels, such as accuracy (0 to 1).
+        reference_metrics: the same of the reference.
+        passed: whether all limits hold.
+        failures: the limits that do not, in words.
+    """
+
+    artifact: str
+    reference: str
+    samples: int
+    max_abs_diff: float
+    max_step_diff: float | None = None
+    within_one_step: float | None = None
+    snr_db: float | None = None
+    top1_agreement: float | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    reference_metrics: dict[str, float] = Field(default_factory=dict)
+    passed: bool = True
+    failures: tuple[str, ...] = ()
+
+
+class VerifyReport(Document):
+    """`edgekit verify --json`."""
+
+    results: tuple[VerifyResult, ...]
+
+
+class LayerProfile(Document):
+    """One operator of an artifact.
+
+    Attributes:
+        index: position in the file.
+        op: name of the operator in the file's format.
+        layer: name of the layer that it came from, as far as the file tells.
+        macs: multiply-accumulate operations.
+        bytes: bytes read and written.
+        where: the processor that runs it.
+    """
+
+    index: int
+    op: str
+    layer: str
+    macs: int
+    bytes: int
+    where: str | None = None
+    latency_ms: Figure
+
+
+class Placement(Document):
+    """How many operators run on the accelerator, and how many fall back to the CPU."""
+
+    accelerator_ops: int
+    fallback_ops: int
+
+
+class Profile(Document):
+    """Latency, energy and memory of one artifact on one target.
+
+    Attributes:
+        artifact: the file.
+        target: name of the target, or None for a measurement on a device.
+        device: the device measured, or the one that the target describes.
+        flight_s_per_h: for a drone: seconds of flight lost per hour of continuous inference.
+        details: conditions of a measurement, parameters of an estimate.
+    """
+
+    artifact: str
+    target: str | None = None
+    device: str
+    latency_ms: Figure
+    energy_mj: Figure
+    peak_memory_bytes: Figure
+    flight_s_per_h: Figure | None = None
+    placement: Placement | None = None
+    layers: tuple[LayerProfile, ...] = ()
+    warnings: tuple[str, ...] = ()
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class ProfileReport(Document):
+    """`edgekit profile --json` and `edgekit bench --json`."""
+
+    profiles: tuple[Profile, ...]
+
+
+class Finding(Document):
+    """One broken rule: what was found, what is allowed, and the fix."""
+
+    rule: str
+    found: str
+    allowed: str
+    severity: str
+    fix: str
+
+
+class OpCheck(Document):
+    """Where one operator runs on a target, and why not elsewhere."""
+
+    index: int
+    op: str
+    layer: str
+    where: str
+    findings: tuple[Finding, ...] = ()
+
+
+class CheckReport(Document):
+    """`edgekit check --json`: one artifact on one target.
+
+    Attributes:
+        verdict: ok | fallback | unsupported | does_not_fit.
+        findings: faults of the whole file, such as its format or its precision.
+        memory: needed and available bytes of each memory, as figures.
+    """
+
+    artifact: str
+    target: str
+    verdict: str
+    ops: tuple[OpCheck, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    memory: dict[str, Figure] = Field(default_factory=dict)
+
+
+class ArtifactResult(Document):
+    """One artifact of a run."""
+
+    path: str
+    format: Format
+    precision: Precision
+    bytes: int
+    sha256: str
+    metrics: dict[str, float] = Field(default_factory=dict)
+    parity: VerifyResult | None = None
+
+
+class BudgetResult(Document):
+    """One budget, held against one value."""
+
+    budget: str
+    artifact: str
+    value: float | None
+    limit: str
+    passed: bool
+    reason: str | None = None
+
+
+class GateReport(Document):
+    """`edgekit gate --json`."""
+
+    passed: bool
+    results: tuple[BudgetResult, ...]
+
+
+class StageResult(Document):
+    """One stage of a run."""
+
+    name: str
+    key: str
+    cached: bool
+    seconds: float
+    result: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunReport(Document):
+    """`run.json` and `edgekit run --json`: everything about one run in one document."""
+
+    recipe: str
+    run: str
+    artifacts: tuple[ArtifactResult, ...]
+    profiles: tuple[Profile, ...] = ()
+    checks: tuple[CheckReport, ...] = ()
+    gate: GateReport | None = None
+    reference_metrics: dict[str, float] = Field(default_factory=dict)
+    stages: tuple[StageResult, ...] = ()
+    bundle: str | None = None
+    report: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)

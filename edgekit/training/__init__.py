@@ -1,0 +1,1 @@
+"""Fit, fine-tune, evaluate; the Keras session, the reference of every parity check."""

@@ -1,0 +1,1 @@
+"""Parity of sessions or recorded outputs."""
