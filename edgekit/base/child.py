@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -27,6 +28,7 @@ from edgekit.base import errors
 from edgekit.base.errors import ConversionError, EdgekitError
 
 _POLL_S = 0.05
+_PARENT_POLL_S = 0.5
 _TAIL_CHARACTERS = 2000
 
 
@@ -67,7 +69,8 @@ class Worker:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the child
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edgekit.base.child", *self._preload],
+            # -P: a module in the working directory must not take the place of an installed one.
+            [sys.executable, "-P", "-m", "edgekit.base.child", *self._preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -162,19 +165,27 @@ def _to_exception(error: Mapping[str, Any]) -> EdgekitError:
     return exception
 
 
-def _answer(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(function: str, arguments: Mapping[str, Any]) -> str:
     try:
         module, _, name = function.partition(":")
-        return {"result": getattr(importlib.import_module(module), name)(**arguments)}
+        result = getattr(importlib.import_module(module), name)(**arguments)
+        return json.dumps({"result": result})
     except EdgekitError as error:
-        return {"error": error.to_dict()}
+        fault = error
     except Exception as error:  # noqa: BLE001 the child reports every failure to its parent
-        message = f"{type(error).__name__}: {error}"
-        kind = ConversionError.__name__
-        return {"error": {"type": kind, "message": message, "where": function, "hint": None}}
+        fault = ConversionError(f"{type(error).__name__}: {error}", where=function)
+    return json.dumps({"error": fault.to_dict()})
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent is gone: a killed run leaves no converter behind."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL_S)
+    os._exit(1)
 
 
 def _serve() -> None:
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     # Libraries print to standard output: keep the real one for answers, send theirs to the log.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -183,7 +194,7 @@ def _serve() -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         answer = _answer(request["function"], request["arguments"])
-        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.write(answer.encode() + b"\n")
         answers.flush()
 
 

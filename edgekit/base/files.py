@@ -16,6 +16,7 @@ from typing import Any
 from edgekit.base.errors import EdgekitError, InputError, StorageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FAILING = (errno.EROFS, errno.EIO)
 
 
 def from_os_error(error: OSError) -> EdgekitError:
@@ -25,6 +26,8 @@ def from_os_error(error: OSError) -> EdgekitError:
         return StorageError(
             f"cannot write: {error.strerror or error}", where=where, hint="free some disk space"
         )
+    if error.errno in _FAILING:
+        return StorageError(error.strerror or str(error), where=where)
     return InputError(error.strerror or str(error), where=where)
 
 
@@ -37,11 +40,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
         yield temporary
         sync(temporary)
         temporary.chmod(0o666 & ~_umask())
@@ -51,7 +55,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise from_os_error(error) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:
