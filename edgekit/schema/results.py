@@ -184,8 +184,21 @@ class StageResult(Document):
     result: dict[str, Any] = Field(default_factory=dict)
 
 
+class StageFailure(Document):
+    """A stage that failed; those that need it were left out."""
+
+    stage: str
+    error: dict[str, str | None]
+
+
 class RunReport(Document):
-    """`run.json` and `edgekit run --json`: everything about one run in one document."""
+    """`run.json` and `edgekit run --json`: everything about one run in one document.
+
+    Attributes:
+        run: the run directory; the paths of artifacts, bundle and report are relative to it.
+        reference_metrics: of the trained float model on the test split.
+        passed: whether every stage, every parity check and every budget did.
+    """
 
     recipe: str
     run: str
@@ -195,6 +208,8 @@ class RunReport(Document):
     gate: GateReport | None = None
     reference_metrics: dict[str, float] = Field(default_factory=dict)
     stages: tuple[StageResult, ...] = ()
+    failures: tuple[StageFailure, ...] = ()
+    passed: bool = True
     bundle: str | None = None
     report: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)

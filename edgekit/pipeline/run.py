@@ -1,0 +1,95 @@
+"""`run_recipe`: a recipe to proven, profiled, packed model files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edgekit.base.errors import RecipeError
+from edgekit.base.files import canonical_json, sha256_text, write_text
+from edgekit.base.progress import Progress, silent
+from edgekit.pipeline.events import Event, Listener, ignore, log_to
+from edgekit.pipeline.execute import execute
+from edgekit.pipeline.plan import stages_of
+from edgekit.pipeline.plan import until as stages_until
+from edgekit.pipeline.resources import Resources
+from edgekit.pipeline.rundir import RunDirectory
+from edgekit.schema.recipe import Recipe, dump_recipe, load_recipe
+from edgekit.schema.results import RunReport
+from edgekit.schema.target import Target
+from edgekit.schema.yamlfile import YamlSource
+
+
+def run_recipe(
+    path: Path,
+    *,
+    overrides: tuple[str, ...] = (),
+    until: str | None = None,
+    runs_dir: Path = Path("runs"),
+    progress: Progress = silent,
+    listen: Listener = ignore,
+) -> RunReport:
+    """Runs a recipe; finished stages of this or an earlier run are not done again.
+
+    Args:
+        path: the recipe.
+        overrides: `a.b=c` settings on top of it.
+        until: last group of stages to run: data, train, compress, export, ...
+        runs_dir: where run directories are.
+        progress: receives the state of long work.
+        listen: receives an event for each stage.
+
+    Returns:
+        The report, which is also in `run.json`; `passed` is False if a parity check, a budget or
+        a stage that not everything depends on failed.
+
+    Raises:
+        RecipeError: the recipe cannot be used.
+        RunLockedError: another process is working in the same run directory.
+        EdgekitError: a stage failed on which everything depends.
+    """
+    from edgekit.devices.machine import machine
+
+    recipe, source = load_recipe(path, overrides)
+    targets = _targets(recipe, source)
+    lock_text = dump_recipe(recipe)
+    digest = sha256_text(canonical_json(recipe.model_dump(mode="json")))[:8]
+    run = RunDirectory(runs_dir / f"{recipe.name}-{digest}")
+    with run.locked():
+        resources = Resources(
+            recipe=recipe,
+            source=source,
+            root=path.resolve().parent,
+            data_directory=run.stages / "data",
+            targets=targets,
+        )
+        write_text(run.path / "recipe.lock.yaml", lock_text)
+        log = log_to(run.path / "log.jsonl")
+        stages = stages_until(stages_of(resources, {"cpu": machine().cpu}), until)
+        try:
+            execution = execute(stages, run, resources, progress, _both(log, listen))
+        finally:
+            resources.close()
+        return _release(run, resources, execution, complete=until in (None, "package"))
+
+
+def _both(first: Listener, second: Listener) -> Callable[[Event], None]:
+    def tell(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return tell
+
+
+def _targets(recipe: Recipe, source: YamlSource) -> tuple[Target, ...]:
+    from edgekit.base.errors import InputError
+    from edgekit.profiling.targets import load_target
+
+    targets = []
+    for position, name in enumerate(recipe.targets):
+        try:
+            targets.append(load_target(name))
+        except InputError as error:
+            where = source.where(("targets", position))
+            raise RecipeError(error.message, where=where, hint=error.hint) from None
+    return tuple(targets)

@@ -1,0 +1,120 @@
+"""What is found out about each model file: check, verify, profile, bench."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel
+
+from edgekit.base.files import write_json
+from edgekit.pipeline.stage import Result, Stage, StageContext
+from edgekit.pipeline.stages.compress import OUTPUTS_FILE
+from edgekit.pipeline.stages.export import Wanted
+from edgekit.schema.recipe import Recipe
+from edgekit.schema.target import Target
+
+RUNTIMES = {
+    "tflite": "ai-edge-litert",
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+}
+
+
+def stages(
+    one: Wanted, recipe: Recipe, targets: tuple[Target, ...], machine: dict[str, object]
+) -> list[Stage]:
+    """The stages for one model file; `machine` is what a measurement depends on."""
+    source = f"export-{one.key}"
+    about = {"targets": [target.model_dump(mode="json") for target in targets]}
+    limits = recipe.verify.limits_for(one.precision).model_dump(mode="json")
+    runtime = (RUNTIMES[one.format],)
+    made = [
+        Stage(f"check-{one.key}", "check", _check(source), (source,), about),
+        Stage(
+            f"verify-{one.key}",
+            "verify",
+            _verify(source, one),
+            (source, "data", "reference"),
+            {"limits": limits},
+            runtime,
+        ),
+        Stage(f"profile-{one.key}", "profile", _profile(source), (source,), about),
+    ]
+    if recipe.bench.enabled:
+        settings = {"bench": recipe.bench.model_dump(mode="json"), "machine": machine}
+        made.append(
+            Stage(f"bench-{one.key}", "bench", _bench(source), (source,), settings, runtime)
+        )
+    return made
+
+
+def artifact_path(context: StageContext, source: str) -> Path:
+    """The model file that the stage `source` made."""
+    done = context.inputs[source]
+    return done.directory / str(done.result["file"])
+
+
+def _dump(documents: list[BaseModel]) -> list[dict[str, object]]:
+    return [document.model_dump(mode="json") for document in documents]
+
+
+def _check(source: str) -> Callable[[StageContext], Result]:
+    def run(context: StageContext) -> Result:
+        from edgekit.graph.read import read_graph
+        from edgekit.profiling.check import check_graph
+
+        path = artifact_path(context, source)
+        graph = read_graph(path)
+        reports = [check_graph(graph, target, path.name) for target in context.resources.targets]
+        return {"checks": _dump([*reports])}
+
+    return run
+
+
+def _profile(source: str) -> Callable[[StageContext], Result]:
+    def run(context: StageContext) -> Result:
+        from edgekit.graph.read import read_graph
+        from edgekit.profiling.profile import profile_graph
+
+        path = artifact_path(context, source)
+        graph = read_graph(path)
+        profiles = [profile_graph(graph, target, path.name) for target in context.resources.targets]
+        write_json(context.directory / f"{path.name}.profiles.json", _dump([*profiles]))
+        return {"profiles": _dump([*profiles])}
+
+    return run
+
+
+def _verify(source: str, one: Wanted) -> Callable[[StageContext], Result]:
+    def run(context: StageContext) -> Result:
+        from edgekit.verify.parity import verify_file
+
+        recipe, test = context.resources.recipe, context.resources.dataset.test
+        context.progress(f"verifying {one.key} on {len(test)} samples")
+        with np.load(context.inputs["reference"].directory / OUTPUTS_FILE) as stored:
+            reference = {name: stored[name] for name in stored.files}
+        result = verify_file(
+            artifact_path(context, source),
+            reference,
+            test.x,
+            test.y,
+            recipe.verify.limits_for(one.precision),
+        )
+        return {"verify": result.model_dump(mode="json")}
+
+    return run
+
+
+def _bench(source: str) -> Callable[[StageContext], Result]:
+    def run(context: StageContext) -> Result:
+        from edgekit.devices.bench import bench_file
+
+        settings = context.resources.recipe.bench
+        path = artifact_path(context, source)
+        context.progress(f"measuring {path.name}")
+        profile = bench_file(path, threads=settings.threads, max_seconds=settings.max_seconds)
+        return {"profile": profile.model_dump(mode="json")}
+
+    return run

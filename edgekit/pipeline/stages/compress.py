@@ -1,0 +1,108 @@
+"""The compress stages, one a pass, and the reference: the outputs of the final Keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgekit.base.files import atomic_path, write_json
+from edgekit.pipeline.stage import Result, Stage, StageContext
+from edgekit.pipeline.stages.train import MODEL_FILE
+from edgekit.schema.recipe import PassSpec
+from edgekit.schema.target import Target
+
+OUTPUTS_FILE = "outputs.npz"
+_LIBRARIES = ("keras", "tensorflow", "numpy")
+
+
+def stages(
+    specs: tuple[PassSpec, ...], targets: tuple[Target, ...], fine_tuning: object, seed: int
+) -> list[Stage]:
+    """One stage for each pass, each on the model of the one before, then the reference."""
+    made: list[Stage] = []
+    before = "train"
+    for position, spec in enumerate(specs):
+        name = f"compress-{position + 1}-{spec.name}"
+        settings = {
+            "pass": spec.model_dump(mode="json"),
+            "train": fine_tuning,
+            "seed": seed,
+            "zeros": [target.zeros.model_dump(mode="json") for target in targets],
+        }
+        made.append(
+            Stage(
+                name=name,
+                group="compress",
+                function=_pass(position, before),
+                inputs=("data", before),
+                settings=settings,
+                libraries=_LIBRARIES,
+            )
+        )
+        before = name
+    made.append(
+        Stage(
+            name="reference",
+            group="compress",
+            function=_reference(before),
+            inputs=("data", before),
+            libraries=_LIBRARIES,
+        )
+    )
+    return made
+
+
+def final_model(specs: tuple[PassSpec, ...]) -> str:
+    """Name of the stage that holds the final Keras model."""
+    return f"compress-{len(specs)}-{specs[-1].name}" if specs else "train"
+
+
+def _pass(position: int, before: str) -> Callable[[StageContext], Result]:
+    def run(context: StageContext) -> Result:
+        from edgekit.compress.contract import PassContext
+        from edgekit.compress.passes import run_passes
+        from edgekit.models.files import load_model, save_model
+        from edgekit.training.evaluate import evaluate
+
+        resources = context.resources
+        model = load_model(context.inputs[before].directory / MODEL_FILE)
+        model, reports, plan = run_passes(
+            model,
+            [resources.recipe.compress[position]],
+            PassContext(
+                dataset=resources.dataset,
+                train=resources.recipe.train,
+                seed=resources.recipe.seed,
+                targets=resources.targets,
+                directory=context.directory / "work",
+                progress=context.progress,
+                root=resources.root,
+            ),
+            resources.source,
+        )
+        save_model(model, context.directory / MODEL_FILE)
+        write_json(context.directory / "report.json", reports)
+        earlier = context.inputs[before].result.get("plan")
+        return {
+            "report": reports[0],
+            "plan": plan.model_dump(mode="json") if plan else earlier,
+            "metrics": evaluate(model, resources.dataset.test),
+        }
+
+    return run
+
+
+def _reference(before: str) -> Callable[[StageContext], Result]:
+    def run(context: StageContext) -> Result:
+        from edgekit.models.files import load_model
+        from edgekit.training.evaluate import metrics_of, record_outputs
+
+        context.progress("recording the outputs of the Keras model")
+        test = context.resources.dataset.test
+        outputs = record_outputs(load_model(context.inputs[before].directory / MODEL_FILE), test.x)
+        with atomic_path(context.directory / OUTPUTS_FILE) as path:
+            np.savez(path, **outputs)  # type: ignore[arg-type]
+        return {"metrics": metrics_of(outputs, test.y)}
+
+    return run

@@ -1,0 +1,134 @@
+"""The export stages: one a model file, each proven on its real runtime before it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.base.extras import versions
+from edgekit.pipeline.stage import Result, Stage, StageContext
+from edgekit.pipeline.stages.compress import OUTPUTS_FILE
+from edgekit.pipeline.stages.data import CALIBRATION_FILE
+from edgekit.pipeline.stages.train import MODEL_FILE
+from edgekit.schema.artifact import Preprocessing
+from edgekit.schema.names import SUFFIXES, Format, Precision
+from edgekit.schema.recipe import Recipe
+
+_SUFFIX = {format_: suffix for suffix, format_ in SUFFIXES.items()}
+_GATE_SAMPLES = 128
+_LIBRARIES: dict[str, tuple[str, ...]] = {
+    "tflite": ("tensorflow", "keras", "ai-edge-litert"),
+    "onnx": ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime"),
+    "openvino": ("tensorflow", "keras", "openvino"),
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One model file that a recipe asks for."""
+
+    format: Format
+    precision: Precision
+    opset: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The word for it in stage names: "tflite-int8"."""
+        return f"{self.format}-{self.precision}"
+
+    @property
+    def derived(self) -> bool:
+        """Whether it is made from the int8 TFLite file, the master of all int8 files."""
+        return self.precision == "int8" and self.format != "tflite"
+
+    def file_name(self, recipe_name: str) -> str:
+        """Name of the model file."""
+        return f"{recipe_name}-{self.precision}{_SUFFIX[self.format]}"
+
+
+def wanted(recipe: Recipe) -> list[Wanted]:
+    """The model files of a recipe, each once, a master before what derives from it."""
+    files: list[Wanted] = []
+    for spec in recipe.export:
+        for precision in spec.precision:
+            one = Wanted(spec.format, precision, spec.opset)
+            if one.derived:
+                files.append(Wanted("tflite", "int8"))
+            files.append(one)
+    return list({one.key: one for one in files}.values())
+
+
+def stage(one: Wanted, recipe: Recipe, model: str) -> Stage:
+    """The stage that makes one model file from the Keras model of the stage `model`."""
+    inputs = ["data", model, "reference"]
+    if one.derived:
+        inputs.append("export-tflite-int8")
+    return Stage(
+        name=f"export-{one.key}",
+        group="export",
+        function=_run(one, model),
+        inputs=tuple(inputs),
+        settings={
+            "format": one.format,
+            "precision": one.precision,
+            "opset": one.opset,
+            "file": one.file_name(recipe.name),
+            "limits": recipe.verify.limits_for(one.precision).model_dump(mode="json"),
+        },
+        libraries=_LIBRARIES[one.format],
+    )
+
+
+def _run(one: Wanted, model: str) -> Callable[[StageContext], Result]:
+    def run(context: StageContext) -> Result:
+        from edgekit.export.exporter import ExportJob, export
+
+        recipe = context.resources.recipe
+        context.progress(f"converting to {one.format} {one.precision}")
+        master = None
+        if one.derived:
+            done = context.inputs["export-tflite-int8"]
+            master = done.directory / str(done.result["file"])
+        data = context.inputs["data"]
+        with np.load(context.inputs["reference"].directory / OUTPUTS_FILE) as outputs:
+            reference_y = {name: outputs[name][:_GATE_SAMPLES] for name in outputs.files}
+        job = ExportJob(
+            model=context.inputs[model].directory / MODEL_FILE,
+            format=one.format,
+            precision=one.precision,
+            output=context.directory / one.file_name(recipe.name),
+            calibration=data.directory / CALIBRATION_FILE,
+            master=master,
+            opset=one.opset,
+        )
+        sidecar = export(
+            job,
+            worker=context.resources.worker,
+            limits=recipe.verify.limits_for(one.precision),
+            preprocessing=Preprocessing.model_validate(data.result["preprocessing"]),
+            labels=tuple(data.result["labels"]),
+            provenance=_provenance(recipe, one),
+            reference_x=context.resources.dataset.test.take(_GATE_SAMPLES).x,
+            reference_y=reference_y,
+        )
+        return {
+            "file": sidecar.file,
+            "bytes": sidecar.bytes,
+            "sha256": sidecar.sha256,
+            "format": one.format,
+            "precision": one.precision,
+        }
+
+    return run
+
+
+def _provenance(recipe: Recipe, one: Wanted) -> dict[str, Any]:
+    return {
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "passes": [spec.model_dump(mode="json") for spec in recipe.compress],
+        "versions": versions("edgekit", *_LIBRARIES[one.format]),
+    }

@@ -1,0 +1,98 @@
+"""The one document of a run, `run.json`, from the results of its stages."""
+
+from __future__ import annotations
+
+from edgekit.base.extras import OPTIONAL, versions
+from edgekit.pipeline.execute import Execution
+from edgekit.pipeline.resources import Resources
+from edgekit.pipeline.rundir import RunDirectory
+from edgekit.pipeline.stages import export
+from edgekit.pipeline.stages.export import Wanted
+from edgekit.schema.results import (
+    ArtifactResult,
+    CheckReport,
+    Profile,
+    RunReport,
+    StageFailure,
+    StageResult,
+    VerifyResult,
+)
+
+
+def proven(resources: Resources, execution: Execution) -> list[Wanted]:
+    """The model files that were made and passed their parity check."""
+    return [
+        one
+        for one in export.wanted(resources.recipe)
+        if (parity := _parity(execution, one)) is not None and parity.passed
+    ]
+
+
+def run_report(run: RunDirectory, resources: Resources, execution: Execution) -> RunReport:
+    """Everything that the stages found out, without bundle, gate and report file."""
+    files = [
+        one for one in export.wanted(resources.recipe) if f"export-{one.key}" in execution.done
+    ]
+    artifacts = tuple(_artifact(execution, one) for one in files)
+    failures = tuple(
+        StageFailure(stage=name, error=error.to_dict()) for name, error in execution.failed.items()
+    )
+    trained = execution.done.get("train")
+    return RunReport(
+        recipe=resources.recipe.name,
+        run=str(run.path),
+        artifacts=artifacts,
+        profiles=tuple(profile for one in files for profile in _profiles(execution, one)),
+        checks=tuple(check for one in files for check in _checks(execution, one)),
+        reference_metrics=trained.result["metrics"] if trained else {},
+        stages=tuple(
+            StageResult(
+                name=name,
+                key=execution.keys[name],
+                cached=execution.origins[name] != "now",
+                seconds=execution.seconds[name],
+                result={},
+            )
+            for name in execution.done
+        ),
+        failures=failures,
+        passed=not failures and all(one.parity is None or one.parity.passed for one in artifacts),
+        versions=versions(
+            "edgekit", "numpy", *(distribution for distribution, _ in OPTIONAL.values())
+        ),
+    )
+
+
+def _parity(execution: Execution, one: Wanted) -> VerifyResult | None:
+    done = execution.done.get(f"verify-{one.key}")
+    return VerifyResult.model_validate(done.result["verify"]) if done else None
+
+
+def _artifact(execution: Execution, one: Wanted) -> ArtifactResult:
+    made = execution.done[f"export-{one.key}"].result
+    parity = _parity(execution, one)
+    folder = "artifacts" if parity and parity.passed else f"stages/export-{one.key}"
+    return ArtifactResult(
+        path=f"{folder}/{made['file']}",
+        format=one.format,
+        precision=one.precision,
+        bytes=made["bytes"],
+        sha256=made["sha256"],
+        metrics=parity.metrics if parity else {},
+        parity=parity,
+    )
+
+
+def _profiles(execution: Execution, one: Wanted) -> list[Profile]:
+    found = []
+    if measured := execution.done.get(f"bench-{one.key}"):
+        found.append(measured.result["profile"])
+    if estimated := execution.done.get(f"profile-{one.key}"):
+        found += estimated.result["profiles"]
+    return [Profile.model_validate(profile) for profile in found]
+
+
+def _checks(execution: Execution, one: Wanted) -> list[CheckReport]:
+    done = execution.done.get(f"check-{one.key}")
+    plain = done.result["checks"] if done else []
+    return [CheckReport.model_validate(check) for check in plain]
