@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -30,15 +31,14 @@ OpClass = Literal[
     "other",
 ]
 
-_BITS = {"bool": 8, "int4": 4, "uint4": 4, "int2": 2, "bfloat16": 16, "string": 8}
+_BITS = {"bool": 8, "string": 8}
+_WIDTH = re.compile(r"\d+")
 
 
 def dtype_bits(dtype: str) -> int:
-    """Bits of one value of a dtype by its NumPy (or ml_dtypes) name."""
-    if dtype in _BITS:
-        return _BITS[dtype]
-    digits = "".join(character for character in dtype if character.isdigit())
-    return int(digits) if digits else 32
+    """Bits of one value of a dtype by its NumPy (or ml_dtypes) name; 32 for an unknown name."""
+    width = _WIDTH.search(dtype)
+    return _BITS.get(dtype) or (int(width[0]) if width else 32)
 
 
 @dataclass(frozen=True)
