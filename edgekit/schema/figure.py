@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from edgekit.schema.base import Document
 
 Origin = Literal["measured", "estimated", "compiled"]
@@ -32,6 +34,12 @@ class Figure(Document):
     origin: Origin | None = None
     method: str | None = None
     reason: str | None = None
+
+    @model_validator(mode="after")
+    def _explained(self) -> Figure:
+        if self.value is None and not self.reason:
+            raise ValueError("a figure without a value gives the reason")
+        return self
 
     @classmethod
     def missing(cls, reason: str) -> Figure:

@@ -21,11 +21,22 @@ class Quantization:
         scale: one number, or one a channel.
         zero_point: as many as `scale`.
         axis: the channel axis for per-channel parameters, else None.
+
+    Raises:
+        ValueError: there is no scale, not one zero point a scale, or no axis for several scales.
     """
 
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     axis: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.scale or len(self.scale) != len(self.zero_point):
+            raise ValueError(
+                f"{len(self.scale)} scales and {len(self.zero_point)} zero points do not match"
+            )
+        if self.per_channel and self.axis is None:
+            raise ValueError(f"{len(self.scale)} scales need a channel axis")
 
     @property
     def per_channel(self) -> bool:
@@ -48,8 +59,7 @@ class Quantization:
         shape = [1] * rank
         if self.per_channel and self.axis is not None:
             shape[self.axis] = len(self.scale)
-            return (
-                np.array(self.scale, np.float64).reshape(shape),
-                np.array(self.zero_point, np.int64).reshape(shape),
-            )
-        return np.float64(self.scale[0]), np.int64(self.zero_point[0])  # type: ignore[return-value]
+        return (
+            np.array(self.scale, np.float64).reshape(shape),
+            np.array(self.zero_point, np.int64).reshape(shape),
+        )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from edgekit.base.errors import InputError, RecipeError
+from edgekit.base.errors import RecipeError
 from edgekit.schema.artifact import Preprocessing
 from edgekit.schema.base import Document
 from edgekit.schema.names import Format, Precision
@@ -125,7 +125,9 @@ class PassSpec(Document):
             return {"name": value}
         if isinstance(value, dict) and len(value) == 1 and "name" not in value:
             ((name, args),) = value.items()
-            return {"name": name, "args": args or {}}
+            return {"name": name, "args": {} if args is None else args}
+        if isinstance(value, dict) and "name" not in value:
+            raise ValueError("is not one pass; a pass is written NAME or NAME: {argument: value}")
         return value
 
 
@@ -269,34 +271,23 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Recipe, Ya
     if not isinstance(source.data, dict):
         raise RecipeError("a recipe is a mapping of keys to values", where=source.where())
     for override in overrides:
-        _apply(source, override)
+        source = _with_override(source, override)
     return validate(Recipe, source, RecipeError), source
 
 
-def _apply(source: YamlSource, override: str) -> None:
+def _with_override(source: YamlSource, override: str) -> YamlSource:
     dotted, equals, text = override.partition("=")
     where = f"--set {override}"
     if not equals or not dotted:
         raise RecipeError("an override is written a.b=c", where=where)
     value = parse_yaml(text, where, RecipeError).data if text else None
-    *parents, last = [int(part) if part.isdigit() else part for part in dotted.split(".")]
-    node: Any = source.data
-    for part in parents:
-        node = _child(node, part, where)
     try:
-        node[last] = value
-    except (TypeError, IndexError):
-        raise RecipeError(f"there is no place '{dotted}' to set", where=where) from None
-
-
-def _child(node: Any, part: str | int, where: str) -> Any:
-    if isinstance(node, dict):
-        if node.get(part) is None:
-            node[part] = {}
-        return node[part]
-    if isinstance(node, list) and isinstance(part, int) and part < len(node):
-        return node[part]
-    raise InputError(f"'{part}' is not a key of a mapping or an index of a list", where=where)
+        return source.with_override(dotted, value, where)
+    except KeyError as fault:
+        part = fault.args[0]
+        raise RecipeError(
+            f"'{part}' is not a key of a mapping or an index of a list", where=where
+        ) from None
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -5,8 +5,7 @@ Only plain data is read (a safe loader); duplicate keys are errors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,11 +13,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from edgekit.base.errors import InputError, nearest
+from edgekit.base.errors import InputError, did_you_mean
 from edgekit.base.files import existing_file
 
 M = TypeVar("M", bound=BaseModel)
 Location = tuple[str | int, ...]
+Words = tuple[str, ...]
 
 _MOST_VALUES = 100_000
 
@@ -31,19 +31,62 @@ class YamlSource:
         path: the file, for messages.
         data: the plain values.
         positions: location of a value ("train", "epochs") to its line and column, from 1.
+        overrides: location of a value that did not come from the file to where it came from.
     """
 
     path: str
     data: Any
-    positions: dict[Location, tuple[int, int]] = field(default_factory=dict)
+    positions: dict[Words, tuple[int, int]] = field(default_factory=dict)
+    overrides: dict[Words, str] = field(default_factory=dict)
 
-    def where(self, location: Sequence[str | int] = ()) -> str:
+    def where(self, location: Location = ()) -> str:
         """`file:line:column` of the value at `location`, or of its nearest known parent."""
-        place = tuple(location)
-        while place and place not in self.positions:
-            place = place[:-1]
-        line, column = self.positions.get(place, (1, 1))
+        words = tuple(str(part) for part in location)
+        parents = [words[:length] for length in range(len(words), -1, -1)]
+        for place in parents:
+            if place in self.overrides:
+                return self.overrides[place]
+        line, column = next((self.positions[p] for p in parents if p in self.positions), (1, 1))
         return f"{self.path}:{line}:{column}"
+
+    def with_override(self, dotted: str, value: Any, where: str) -> YamlSource:
+        """This source with another value at the place `a.b.0.c`; mappings are made as needed.
+
+        Raises:
+            KeyError: a part of the place is neither a key of a mapping nor an index of a list.
+        """
+        words = tuple(dotted.split("."))
+        kept = {
+            place: text for place, text in self.overrides.items() if place[: len(words)] != words
+        }
+        data = _put(self.data, words, value)
+        return replace(self, data=data, overrides={**kept, words: where})
+
+
+def _put(node: Any, words: Words, value: Any) -> Any:
+    """A copy of `node` with `value` at a place below; what aliases share elsewhere stays."""
+    if not words:
+        return value
+    word, below = words[0], words[1:]
+    if isinstance(node, list) and word.isdecimal() and int(word) < len(node):
+        index = int(word)
+        return [*node[:index], _put(node[index], below, value), *node[index + 1 :]]
+    if node is None or isinstance(node, dict):
+        mapping = node or {}
+        key = next((key for key in mapping if str(key) == word), word)
+        return {**mapping, key: _put(mapping.get(key), below, value)}
+    raise KeyError(word)
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, whose errors for a value that does not fit its tag are YAML errors too."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):  # of `!!bool maybe`, `2024-99-99`
+            problem = f"{_short(node.value)} is not a {node.tag.rpartition(':')[2]}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
 
 
 def read_yaml(path: Path, error: type[InputError] = InputError) -> YamlSource:
@@ -62,9 +105,9 @@ def read_yaml(path: Path, error: type[InputError] = InputError) -> YamlSource:
 
 def parse_yaml(text: str, path: str, error: type[InputError] = InputError) -> YamlSource:
     """Parses YAML text; `path` is for messages."""
-    positions: dict[Location, tuple[int, int]] = {}
+    positions: dict[Words, tuple[int, int]] = {}
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is not None:
             _walk(node, (), positions, path, error)
@@ -73,15 +116,17 @@ def parse_yaml(text: str, path: str, error: type[InputError] = InputError) -> Ya
         mark = fault.problem_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
         raise error(f"is not valid YAML: {fault.problem}", where=where) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as fault:
+    except RecursionError:
+        raise error("is nested too deeply, or contains itself", where=path) from None
+    except yaml.YAMLError as fault:
         raise error(f"is not valid YAML: {fault}", where=path) from None
     return YamlSource(path, data, positions)
 
 
 def _walk(
     node: yaml.Node,
-    location: Location,
-    positions: dict[Location, tuple[int, int]],
+    location: Words,
+    positions: dict[Words, tuple[int, int]],
     path: str,
     error: type[InputError],
 ) -> None:
@@ -102,7 +147,7 @@ def _walk(
             positions[(*location, word)] = (mark.line + 1, mark.column + 1)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            _walk(item, (*location, index), positions, path, error)
+            _walk(item, (*location, str(index)), positions, path, error)
 
 
 def validate(model: type[M], source: YamlSource, error: type[InputError] = InputError) -> M:
@@ -126,38 +171,63 @@ def validate_data(
     try:
         return model.model_validate(data)
     except ValidationError as fault:
-        details = fault.errors()
-        first = details[0]
-        message, hint = _explain(model, first)
-        others = [
-            f"{source.where((*at, *other['loc']))}: {_explain(model, other)[0]}"
-            for other in details[1:]
-        ]
+        faults = [_explain(model, data, detail) for detail in _causes(fault.errors())]
+        location, message, hint = faults[0]
+        others = [f"{source.where((*at, *place))}: {text}" for place, text, _ in faults[1:]]
         lines = [line for line in (hint, *others) if line]
         raise error(
-            message, where=source.where((*at, *first["loc"])), hint="\n  ".join(lines) or None
+            message, where=source.where((*at, *location)), hint="\n  ".join(lines) or None
         ) from None
 
 
-def _explain(model: type[BaseModel], detail: ErrorDetails) -> tuple[str, str | None]:
-    location = detail["loc"]
+def _causes(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without the complaint that a list became too short because its items were refused."""
+
+    def follows(detail: ErrorDetails) -> bool:
+        place = detail["loc"]
+        return detail["type"] == "too_short" and any(
+            other["loc"][: len(place)] == place
+            for other in details
+            if len(other["loc"]) > len(place)
+        )
+
+    return [detail for detail in details if not follows(detail)]
+
+
+def _explain(
+    model: type[BaseModel], data: Any, detail: ErrorDetails
+) -> tuple[Location, str, str | None]:
+    """Where a fault is in `data`, what it is, and what to do."""
+    kind, found = detail["type"], detail.get("input")
+    location = _in_data(detail["loc"], data)
+    if kind == "missing":
+        location = (*location, detail["loc"][-1])
     key = ".".join(str(part) for part in location)
-    found = detail.get("input")
-    if detail["type"] == "extra_forbidden":
-        allowed = _keys_at(model, location[:-1])
-        close = nearest(str(location[-1]), allowed)
-        hint = f"did you mean '{close}'? " if close else ""
-        return f"unknown key '{key}'", f"{hint}allowed: {', '.join(allowed)}" if allowed else None
-    if detail["type"] == "missing":
-        return f"key '{key}' is missing", None
-    if detail["type"] == "literal_error":
+    if kind == "missing":
+        return location, f"key '{key}' is missing", None
+    if kind == "extra_forbidden":
+        allowed = _keys_at(model, detail["loc"][:-1])
+        hint = did_you_mean(str(location[-1]), allowed) if allowed else None
+        return location, f"unknown key '{key}'", hint
+    if kind == "literal_error":
         expected = str(detail.get("ctx", {}).get("expected", ""))
         words = [word.strip(" '") for word in expected.replace(" or ", ", ").split(",")]
-        close = nearest(str(found), words)
-        hint = f"did you mean '{close}'? " if close else ""
-        return f"'{key}' is {found!r}", f"{hint}allowed: {', '.join(words)}"
+        return location, f"'{key}' is {_short(found)}", did_you_mean(str(found), words)
     text = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"'{key}' {text} (found {_short(found)})" if key else f"{text}", None
+    if kind in ("model_type", "dict_type"):
+        text = "should be a mapping of keys to values"
+    return location, f"'{key}' {text} (found {_short(found)})" if key else text, None
+
+
+def _in_data(location: Location, data: Any) -> Location:
+    """The parts of pydantic's location that are keys and indices; it also names types there."""
+    places: list[str | int] = []
+    for part in location:
+        is_list = isinstance(data, list | tuple)
+        if part in (range(len(data)) if is_list else data if isinstance(data, dict) else ()):
+            data = data[part]
+            places.append(part)
+    return tuple(places)
 
 
 def _short(value: Any) -> str:
