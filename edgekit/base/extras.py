@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 from types import ModuleType
 
 from edgekit.base.errors import MissingDependencyError
@@ -46,6 +47,10 @@ def require(module: str, *, purpose: str) -> ModuleType:
             f"{distribution} is needed {purpose} and is not installed",
             hint=f"pip install 'edgekit[{extra}]'",
         )
+    if root in ("keras", "tensorflow"):
+        # Read when they are first imported; without the last, TensorFlow logs to standard error.
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return importlib.import_module(module)
 
 

@@ -61,7 +61,7 @@ def load(argument: str, options: Options, root: Path) -> RawData:  # noqa: ARG00
     module = importlib.import_module(f"keras.datasets.{argument}")
     try:
         (train_x, train_y), (test_x, test_y) = module.load_data()
-    except Exception as error:  # Keras raises a bare Exception when a download fails
+    except Exception as error:  # noqa: BLE001 Keras raises a bare one when a download fails
         raise _not_there(argument, error) from None
     images = np.concatenate([train_x, test_x])
     if images.ndim == 3:

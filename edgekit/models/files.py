@@ -1,0 +1,144 @@
+"""Reading and writing Keras model files; nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.base.errors import EdgekitError, ModelFileError
+from edgekit.base.extras import require
+from edgekit.base.files import atomic_path, existing_file
+
+if TYPE_CHECKING:
+    import keras
+
+_SUFFIXES = (".keras", ".h5", ".hdf5")
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_ZIP_MAGIC = b"PK\x03\x04"
+_METADATA = "metadata.json"
+_LONGEST_REASON = 300
+
+
+def load_model(path: Path) -> keras.Model:
+    """Loads a Keras model for inference or further training.
+
+    Reads .keras files with `safe_mode` (no lambdas, no code), and .h5 files of Keras 2, whose
+    DepthwiseConv2D layers carry an argument `groups` that Keras 3 does not know.
+
+    Returns:
+        A functional model (a Sequential one is wrapped), not compiled.
+
+    Raises:
+        ModelFileError: the file is missing, truncated, corrupt, of another kind, or needs code
+            that it does not hold.
+    """
+    _check_kind(path)
+    keras = require("keras", purpose="to read Keras models")
+    try:
+        objects = _keras2_objects() if path.suffix != ".keras" else {}
+        model = keras.models.load_model(path, custom_objects=objects, compile=False, safe_mode=True)
+    except EdgekitError:
+        raise
+    except Exception as error:  # noqa: BLE001 a damaged file makes Keras raise anything
+        raise ModelFileError(
+            f"cannot be read as a Keras model: {_reason(error)}",
+            where=str(path),
+            hint="the file is damaged, or it needs layers or code that edgekit does not know",
+        ) from None
+    return as_functional(model, where=str(path))
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Writes a .keras file without the optimizer; the same model gives the same bytes.
+
+    Raises:
+        StorageError: the disk is full.
+        ModelFileError: the path does not end in .keras, or the model cannot be written.
+    """
+    if path.suffix != ".keras":
+        raise ModelFileError("a Keras model is written to a .keras file", where=str(path))
+    with atomic_path(path) as temporary:
+        try:
+            as_functional(model, where=str(path)).save(temporary)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 layers written by users can raise anything
+            raise ModelFileError(
+                f"the model cannot be written: {_reason(error)}", where=str(path)
+            ) from None
+        _drop_dates(temporary)
+
+
+def as_functional(model: keras.Model, *, where: str = "model") -> keras.Model:
+    """The model as an uncompiled functional model that shares its layers and weights.
+
+    Raises:
+        ModelFileError: it has no fixed inputs and outputs.
+    """
+    keras = require("keras", purpose="to handle Keras models")
+    inputs = outputs = None
+    with suppress(AttributeError, ValueError):
+        inputs, outputs = model.inputs, model.outputs
+    if not inputs or not outputs:
+        raise ModelFileError(
+            "the model has no fixed inputs and outputs",
+            where=where,
+            hint="build it with keras.Input and keras.Model(inputs, outputs)",
+        )
+    if isinstance(model, keras.Sequential) or model.compiled:
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    return model
+
+
+def _check_kind(path: Path) -> None:
+    try:
+        existing_file(path, what="model file")
+    except EdgekitError as error:
+        raise ModelFileError(error.message, where=error.where) from None
+    if path.suffix not in _SUFFIXES:
+        raise ModelFileError(
+            f"'{path.suffix}' is not a Keras model", where=str(path), hint=", ".join(_SUFFIXES)
+        )
+    with path.open("rb") as handle:
+        start = handle.read(len(_HDF5_MAGIC))
+    if path.suffix == ".keras":
+        whole = start.startswith(_ZIP_MAGIC) and zipfile.is_zipfile(path)
+    else:
+        whole = start == _HDF5_MAGIC
+    if not whole:
+        raise ModelFileError(
+            f"is no {path.suffix} file: truncated, empty or of another kind", where=str(path)
+        )
+
+
+def _keras2_objects() -> dict[str, Any]:
+    keras = require("keras", purpose="to read Keras models")
+
+    layer = keras.layers.DepthwiseConv2D
+
+    def from_config(_: type, config: dict[str, Any]) -> Any:
+        return layer(**{key: value for key, value in config.items() if key != "groups"})
+
+    name = layer.__name__
+    return {name: type(name, (layer,), {"from_config": classmethod(from_config)})}
+
+
+def _drop_dates(path: Path) -> None:
+    """Rewrites a .keras archive without the dates in it."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in sorted(archive.namelist())}
+    metadata = json.loads(members[_METADATA])
+    metadata.pop("date_saved", None)
+    members[_METADATA] = json.dumps(metadata, sort_keys=True).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."
