@@ -100,6 +100,11 @@ class Profile(Document):
     warnings: tuple[str, ...] = ()
     details: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def place(self) -> str:
+        """Where it holds, in one word: the target, or "host" for a measurement where it ran."""
+        return self.target or "host"
+
 
 class ProfileReport(Document):
     """`edgekit profile --json` and `edgekit bench --json`."""

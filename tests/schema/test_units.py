@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from edgekit.schema.figure import Figure
+from edgekit.schema.units import show_bytes, show_figure, show_number, show_share
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [
+        (Figure(value=1.94, unit="ms", origin="measured"), "1.94 ms"),
+        (
+            Figure(value=0.0213, low=0.0211, high=0.022, unit="ms", origin="measured"),
+            "21.3 µs (21.1 to 22)",
+        ),
+        (Figure(value=1.9, unit="ms", origin="estimated"), "~1.9 ms"),
+        (Figure(value=1.9, unit="ms", origin="compiled"), "~1.9 ms"),
+        (Figure(value=12345.0, unit="ms", origin="measured"), "12.3 s"),
+        (Figure(value=0.0000213, unit="ms", origin="measured"), "21.3 ns"),
+        (Figure(value=0.0, unit="ms", origin="measured"), "0 ms"),
+        (Figure(value=0.0, unit="bytes", origin="measured"), "0 B"),
+        (Figure(value=0.02, unit="mJ", origin="estimated"), "~20 µJ"),
+        (Figure(value=53936.0, unit="bytes", origin="measured"), "52.7 KiB"),
+        (Figure(value=3.6, unit="s", origin="estimated"), "~3.6 s"),
+        (Figure.missing("no meter"), "-"),
+    ],
+)
+def test_a_figure_as_people_read_it(figure: Figure, text: str) -> None:
+    assert show_figure(figure) == text
+
+
+def test_the_interval_can_be_left_out() -> None:
+    figure = Figure(value=2.0, low=1.0, high=3.0, unit="ms", origin="measured")
+    assert show_figure(figure, interval=False) == "2 ms"
+
+
+def test_numbers_and_shares() -> None:
+    assert [show_number(value) for value in (0, 1.2345, 123.4, 123456, 0.00001)] == [
+        "0", "1.23", "123", "123,456", "1.00e-05",
+    ]  # fmt: skip
+    assert show_bytes(999) == "999 B"
+    assert show_share(0.9757) == "97.6%"
