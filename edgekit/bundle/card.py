@@ -72,8 +72,8 @@ def _making(recipe: Recipe) -> list[str]:
         "## Training",
         f"Model `{recipe.model.name}`{_arguments(recipe.model.args)}; at most {train.epochs} "
         f"epochs with batches of {train.batch_size}, optimizer {train.optimizer.name} at "
-        f"learning rate {train.optimizer.learning_rate:g} ({train.schedule.name}), seed {recipe.seed}. "
-        "All settings are in `recipe.lock.yaml`.",
+        f"learning rate {train.optimizer.learning_rate:g} ({train.schedule.name}), "
+        f"seed {recipe.seed}. All settings are in `recipe.lock.yaml`.",
         "## Compression",
         steps or "None before export; see the precision of each file.",
     ]

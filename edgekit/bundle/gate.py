@@ -169,7 +169,7 @@ def _value(report: RunReport, artifact: ArtifactResult, metric: str) -> Value:
         if reference is None:
             return None, "the accuracy of the float model is not known"
         # Rounded, so that 98.1% - 97.5% is not a hair above 0.6.
-    return round(100 * (reference - accuracy), 9), None
+        return round(100 * (reference - accuracy), 9), None
     if artifact.parity is None:
         return None, "its parity was not checked"
     return _parity_value(artifact.parity, metric)
