@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -16,4 +19,24 @@ def shared() -> Path:
     path = Path(os.environ.get("EDGEKIT_SHARED", ROOT.parent / "shared"))
     if not path.is_dir():
         pytest.skip(f"no shared material at {path} (set EDGEKIT_SHARED)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tflite_files() -> ModuleType:
+    """`tests/tflite_files.py`: builds small .tflite files without TensorFlow."""
+    spec = importlib.util.spec_from_file_location("tflite_files", ROOT / "tests/tflite_files.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def small_tflite(tflite_files: ModuleType, tmp_path: Path) -> Path:
+    """A small int8 .tflite file: conv, depthwise, reshape, dense, softmax; runs in LiteRT."""
+    path = tmp_path / "small.tflite"
+    path.write_bytes(tflite_files.small_cnn())
     return path

@@ -46,6 +46,15 @@ def faults_as_errors(what: str, where: str | None) -> Iterator[None]:
         ) from error
 
 
+class StrictBytes(bytes):
+    """A file's content that refuses to cut a string (and the zero after it) short at its end."""
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice) and key.stop is not None and key.stop >= len(self):
+            raise IndexError("a string ends after the file")
+        return super().__getitem__(key)
+
+
 class Budget:
     """How much more may be read before a file counts as hostile."""
 

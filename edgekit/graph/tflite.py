@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgekit.base.errors import ModelFileError
 from edgekit.base.files import existing_file
 from edgekit.graph import tflite_ops
-from edgekit.graph.flatbuffer import Budget, faults_as_errors, plain_fields
+from edgekit.graph.flatbuffer import Budget, StrictBytes, faults_as_errors, plain_fields
 from edgekit.graph.layers import layer_names
 from edgekit.graph.types import Graph, Op, OpClass, Port, Tensor
 from edgekit.schema.quantization import Quantization
@@ -99,7 +99,7 @@ class _File:
         self._budget = Budget(len(data))
         self._dtypes = _enum(tflite.TensorType) | _NEWER_TYPES
         with faults_as_errors("TFLite file", where):
-            self._model = tflite.Model.GetRootAs(data, 0)
+            self._model = tflite.Model.GetRootAs(StrictBytes(data), 0)
             self._buffers = self._budget.items(self._model, "Buffers")
             self._codes = [
                 self._code(code) for code in self._budget.items(self._model, "OperatorCodes")
@@ -167,15 +167,15 @@ class _File:
         return [self._entry(index, table) for index, table in enumerate(tables)]
 
     def _entry(self, index: int, table: Any) -> _Entry:
-        shape: list[int | None] = self._budget.numbers(table, "Shape")
+        shape = self._budget.numbers(table, "Shape")
         signature = self._budget.numbers(table, "ShapeSignature")
         content = self._content(table.Buffer())
         constant = len(content) > 0
+        name = self._budget.text(table.Name())
+        if min(shape, default=0) < 0 or min(signature, default=0) < -1:
+            raise ValueError(f"tensor '{name}' has shape {shape}, signature {signature}")
         if len(signature) == len(shape) and not constant:
             shape = [None if size == -1 else size for size in signature]
-        name = self._budget.text(table.Name())
-        if any(size is not None and size < 0 for size in shape):
-            raise ValueError(f"tensor '{name}' has shape {shape}")
         dtype = self._dtypes.get(table.Type(), "unknown")
         tensor = Tensor(
             index=index,
