@@ -15,6 +15,8 @@ from edgekit.schema.artifact import TensorInfo
 
 Arrays = dict[str, NDArray[Any]]
 
+_FREE_BATCH = 256  # samples at a time where the model leaves the number free
+
 
 class Session(ABC):
     """A loaded model. Close it, or use it in a `with` block.
@@ -72,6 +74,26 @@ def match_names(names: tuple[str, ...], arrays: Mapping[str, NDArray[Any]]) -> A
     return {name: arrays[name] for name in names}
 
 
+def check_inputs(infos: tuple[TensorInfo, ...], arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """`arrays` in the order of `infos`, contiguous, after a check of shapes and dtypes.
+
+    Raises:
+        DataError: an input is missing, or has another shape or dtype.
+    """
+    matched = match_names(tuple(info.name for info in infos), arrays)
+    for info in infos:
+        array = matched[info.name]
+        if array.dtype != info.dtype:
+            raise DataError(f"input '{info.name}' takes {info.dtype}, got {array.dtype}")
+        if len(array.shape) != len(info.shape) or any(
+            size not in (None, found) for size, found in zip(info.shape, array.shape, strict=True)
+        ):
+            allowed = tuple("any" if size is None else size for size in info.shape)
+            raise DataError(f"input '{info.name}' has shape {allowed}, got {array.shape}")
+        matched[info.name] = np.ascontiguousarray(array)
+    return matched
+
+
 def predict(session: Session, samples: Mapping[str, NDArray[Any]]) -> Arrays:
     """Runs any number of float samples through a session and returns float outputs.
 
@@ -90,16 +112,24 @@ def predict(session: Session, samples: Mapping[str, NDArray[Any]]) -> Arrays:
 
 
 def run_raw(session: Session, samples: Mapping[str, NDArray[Any]]) -> Arrays:
-    """As `predict`, with the outputs left in the model's own dtype."""
+    """As `predict`, with the outputs left in the model's own dtype.
+
+    Raises:
+        DataError: there is no sample, or the arrays have different numbers of them.
+    """
     matched = match_names(tuple(info.name for info in session.inputs), samples)
+    counts = {len(array) for array in matched.values()}
+    if len(counts) != 1 or counts == {0}:
+        raise DataError(f"every input needs the same number of samples, got {sorted(counts)}")
+    (count,) = counts
     ready = {info.name: to_model(matched[info.name], info) for info in session.inputs}
-    count = len(next(iter(ready.values())))
-    batch = next((info.shape[0] for info in session.inputs if info.shape), None) or count
+    fixed = next((info.shape[0] for info in session.inputs if info.shape), None)
+    batch = fixed or min(count, _FREE_BATCH)
     parts = []
     for start in range(0, count, batch):
         chunk = {name: array[start : start + batch] for name, array in ready.items()}
         short = batch - len(next(iter(chunk.values())))
-        if short:  # fill the last fixed-size batch by repeating its last sample
+        if fixed and short:  # fill the last fixed-size batch by repeating its last sample
             chunk = {
                 n: np.concatenate([a, np.repeat(a[-1:], short, axis=0)]) for n, a in chunk.items()
             }
@@ -111,8 +141,8 @@ def run_raw(session: Session, samples: Mapping[str, NDArray[Any]]) -> Arrays:
 
 
 def to_model(values: NDArray[Any], info: TensorInfo) -> NDArray[Any]:
-    """Float values as the input `info` takes them."""
-    if info.quantization is not None and np.issubdtype(values.dtype, np.floating):
+    """Real values as the input `info` takes them; values of its own dtype stay as they are."""
+    if info.quantization is not None and values.dtype != info.dtype:
         return info.quantization.quantize(values, info.dtype)
     return values.astype(info.dtype, copy=False)
 
