@@ -48,31 +48,33 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code."""
-    as_json = "--json" in arguments
     try:
         code = app(list(arguments), standalone_mode=False, prog_name="edgekit")
-    except EdgekitError as error:
-        fault = error
-    except TyperException as error:
-        fault = InputError(error.format_message(), hint="see edgekit --help")
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of a pipe has seen enough
         return 0
-    except OSError as error:
-        fault = from_os_error(error)
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("interrupted\n")
         return 130
     except Exception as error:  # noqa: BLE001 a user never sees a traceback unasked
-        fault = ToolError(
-            f"internal error: {type(error).__name__}: {error}",
-            hint="run again with --verbose for the traceback, and report it",
-        )
-    else:
-        return code if isinstance(code, int) else 0
-    if "--verbose" in arguments or "-v" in arguments:
-        traceback.print_exc()
-    report_error(fault, as_json=as_json)
-    return fault.exit_code
+        if "--verbose" in arguments or "-v" in arguments:
+            traceback.print_exc()
+        fault = _user_facing(error)
+        report_error(fault, as_json="--json" in arguments)
+        return fault.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _user_facing(error: Exception) -> EdgekitError:
+    if isinstance(error, EdgekitError):
+        return error
+    if isinstance(error, TyperException):
+        return InputError(error.format_message(), hint="see edgekit --help")
+    if isinstance(error, OSError):
+        return from_os_error(error)
+    return ToolError(
+        f"internal error: {type(error).__name__}: {error}",
+        hint="run again with --verbose for the traceback, and report it",
+    )
 
 
 def main() -> None:

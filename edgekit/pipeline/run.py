@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from edgekit.base.errors import RecipeError
-from edgekit.base.files import canonical_json, sha256_text, write_text
+from edgekit.base.errors import InputError, RecipeError
+from edgekit.base.files import canonical_json, sha256_text, write_json, write_text
 from edgekit.base.progress import Progress, silent
 from edgekit.pipeline.events import Event, Listener, ignore, log_to
-from edgekit.pipeline.execute import execute
+from edgekit.pipeline.execute import Execution, execute
 from edgekit.pipeline.plan import stages_of
 from edgekit.pipeline.plan import until as stages_until
+from edgekit.pipeline.publish import publish_artifacts, publish_golden, publish_profiles
 from edgekit.pipeline.resources import Resources
 from edgekit.pipeline.rundir import RunDirectory
+from edgekit.pipeline.summary import proven, run_report
 from edgekit.schema.recipe import Recipe, dump_recipe, load_recipe
 from edgekit.schema.results import RunReport
 from edgekit.schema.target import Target
@@ -51,7 +53,8 @@ def run_recipe(
     from edgekit.devices.machine import machine
 
     recipe, source = load_recipe(path, overrides)
-    targets = _targets(recipe, source)
+    root = path.resolve().parent
+    targets = _targets(recipe, source, root)
     lock_text = dump_recipe(recipe)
     digest = sha256_text(canonical_json(recipe.model_dump(mode="json")))[:8]
     run = RunDirectory(runs_dir / f"{recipe.name}-{digest}")
@@ -59,7 +62,7 @@ def run_recipe(
         resources = Resources(
             recipe=recipe,
             source=source,
-            root=path.resolve().parent,
+            root=root,
             data_directory=run.stages / "data",
             targets=targets,
         )
@@ -81,15 +84,47 @@ def _both(first: Listener, second: Listener) -> Callable[[Event], None]:
     return tell
 
 
-def _targets(recipe: Recipe, source: YamlSource) -> tuple[Target, ...]:
-    from edgekit.base.errors import InputError
+def _targets(recipe: Recipe, source: YamlSource, root: Path) -> tuple[Target, ...]:
     from edgekit.profiling.targets import load_target
 
     targets = []
     for position, name in enumerate(recipe.targets):
         try:
-            targets.append(load_target(name))
+            local = root / name
+            targets.append(load_target(str(local) if local.is_file() else name))
         except InputError as error:
             where = source.where(("targets", position))
             raise RecipeError(error.message, where=where, hint=error.hint) from None
     return tuple(targets)
+
+
+def _release(
+    run: RunDirectory, resources: Resources, execution: Execution, *, complete: bool
+) -> RunReport:
+    """Publishes what passed, judges the budgets, packs the bundle, writes report and `run.json`."""
+    from edgekit.bundle.gate import gate
+    from edgekit.bundle.pack import pack_run
+    from edgekit.report.html import write_html
+
+    report = run_report(run, resources, execution)
+    if complete:
+        passed = proven(resources, execution)
+        publish_artifacts(run, execution, passed)
+        publish_golden(run, execution, resources)
+        publish_profiles(run, report)
+        verdict = gate(report, resources.recipe.budgets) if resources.recipe.budgets else None
+        report = report.model_copy(
+            update={"gate": verdict, "passed": report.passed and (not verdict or verdict.passed)}
+        )
+        _write(run, report)
+        if passed:
+            pack_run(run.path)
+            report = report.model_copy(update={"bundle": f"{report.recipe}.zip"})
+        report = report.model_copy(update={"report": "report.html"})
+        write_html(report, run.path / "report.html")
+    _write(run, report)
+    return report
+
+
+def _write(run: RunDirectory, report: RunReport) -> None:
+    write_json(run.path / "run.json", report.model_dump(mode="json"))

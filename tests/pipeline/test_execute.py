@@ -16,9 +16,7 @@ from edgekit.pipeline.stage import Result, Stage, StageContext
 ran: list[str] = []
 
 
-def stage(
-    name: str, inputs: tuple[str, ...] = (), group: str = "export", **settings: Any
-) -> Stage:
+def stage(name: str, inputs: tuple[str, ...] = (), group: str = "export", **settings: Any) -> Stage:
     def work(context: StageContext) -> Result:
         ran.append(name)
         read = [context.inputs[one].result["value"] for one in inputs]

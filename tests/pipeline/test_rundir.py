@@ -91,7 +91,6 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> Non
 
 
 def test_the_lock_is_not_given_twice_within_one_process(tmp_path: Path) -> None:
-    with RunDirectory(tmp_path).locked():
-        with pytest.raises(RunLockedError):
-            with RunDirectory(tmp_path).locked():
-                pass
+    first, second = RunDirectory(tmp_path), RunDirectory(tmp_path)
+    with first.locked(), pytest.raises(RunLockedError), second.locked():
+        pass
