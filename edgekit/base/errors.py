@@ -83,6 +83,10 @@ class RunLockedError(InputError):
     """Another process is working in the same run directory."""
 
 
+class PreconditionError(InputError):
+    """A compression pass was asked for something that its model or data do not allow."""
+
+
 class MissingDependencyError(EdgekitError):
     """A needed extra, tool or device is not there."""
 
@@ -97,6 +101,10 @@ class ToolError(EdgekitError):
 
 class ConversionError(ToolError):
     """A converter failed, died, or passed its limit of time or memory."""
+
+
+class PostconditionError(ToolError):
+    """A compression pass did not keep what it promises of its result."""
 
 
 class StorageError(EdgekitError):

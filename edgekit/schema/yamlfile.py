@@ -46,6 +46,8 @@ class YamlSource:
         for place in parents:
             if place in self.overrides:
                 return self.overrides[place]
+        if not self.positions:  # values that no file holds, such as the arguments of a call
+            return ".".join((self.path, *words))
         line, column = next((self.positions[p] for p in parents if p in self.positions), (1, 1))
         return f"{self.path}:{line}:{column}"
 
@@ -111,6 +113,7 @@ def parse_yaml(text: str, path: str, error: type[InputError] = InputError) -> Ya
         node = loader.get_single_node()
         if node is not None:
             _walk(node, (), positions, path, error)
+        positions.setdefault((), (1, 1))
         data = loader.construct_document(node) if node is not None else {}
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from edgekit.base.errors import InputError, RecipeError
 from edgekit.schema.base import Document
-from edgekit.schema.yamlfile import parse_yaml, read_yaml, validate, validate_data
+from edgekit.schema.yamlfile import YamlSource, parse_yaml, read_yaml, validate, validate_data
 
 WORDS = st.text("abcdefgh", min_size=1, max_size=4)
 PLAIN = st.recursive(
@@ -211,3 +211,9 @@ def test_an_override_of_no_place_is_refused(place: str) -> None:
     source = parse_yaml("kind: road\nwheels: [{inches: 28}]", "x.yaml")
     with pytest.raises(KeyError):
         source.with_override(place, 1, "--set")
+
+
+def test_values_that_no_file_holds_are_named_by_their_key() -> None:
+    with pytest.raises(InputError) as caught:
+        validate(Wheel, YamlSource("paint()", {"inches": "wide"}))
+    assert caught.value.where == "paint().inches"
