@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ _SUFFIXES = (".keras", ".h5", ".hdf5")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
 _METADATA = "metadata.json"
+_CONFIG = "config.json"
+_SHARED_ID = re.compile(rb'("shared_object_id": )(\d+)')
 _LONGEST_REASON = 300
 
 
@@ -69,7 +72,7 @@ def save_model(model: keras.Model, path: Path) -> None:
             raise ModelFileError(
                 f"the model cannot be written: {_reason(error)}", where=str(path)
             ) from None
-        _drop_dates(temporary)
+        _make_reproducible(temporary)
 
 
 def as_functional(model: keras.Model, *, where: str = "model") -> keras.Model:
@@ -126,13 +129,19 @@ def _keras2_objects() -> dict[str, Any]:
     return {name: type(name, (layer,), {"from_config": classmethod(from_config)})}
 
 
-def _drop_dates(path: Path) -> None:
-    """Rewrites a .keras archive without the dates in it."""
+def _make_reproducible(path: Path) -> None:
+    """Rewrites a .keras archive without its dates and memory addresses."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in sorted(archive.namelist())}
     metadata = json.loads(members[_METADATA])
     metadata.pop("date_saved", None)
     members[_METADATA] = json.dumps(metadata, sort_keys=True).encode()
+    addresses: dict[bytes, int] = {}  # Keras marks an object that it meets again by its address
+
+    def number(match: re.Match[bytes]) -> bytes:
+        return b"%s%d" % (match[1], addresses.setdefault(match[2], len(addresses)))
+
+    members[_CONFIG] = _SHARED_ID.sub(number, members[_CONFIG])
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content)
