@@ -7,7 +7,7 @@ can still end the process, so files of unknown origin are opened in a child firs
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,12 @@ class LiteRTSession(Session):
             return {name: interpreter.get_tensor(i) for name, i in self._output_indices.items()}
         except (ValueError, RuntimeError) as error:
             raise self._failed(error) from None
+
+    def prepared(self, inputs: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
+        """See `Session.prepared`; state that the model keeps between calls is not reset."""
+        self.run(inputs)
+        invoke: Callable[[], object] = self._interpreter.invoke  # inputs stay where run put them
+        return invoke
 
     def close(self) -> None:
         """Frees the interpreter."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,15 @@ class OnnxSession(Session):
                 f"ONNX Runtime failed: {_message(error)}", where=str(self._path)
             ) from None
         return dict(zip(self._output_names, results, strict=True))
+
+    def prepared(self, inputs: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
+        """See `Session.prepared`."""
+        binding = self._session.io_binding()
+        for name, array in check_inputs(self.inputs, inputs).items():
+            binding.bind_cpu_input(name, array)
+        for name in self._output_names:
+            binding.bind_output(name)
+        return partial(self._session.run_with_iobinding, binding)
 
     def close(self) -> None:
         """Frees the session."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,12 @@ class OpenVinoSession(Session):
         except RuntimeError as error:
             raise ToolError(f"OpenVINO failed: {_message(error)}", where=str(self._path)) from None
         return {info.name: results[index] for index, info in enumerate(self.outputs)}
+
+    def prepared(self, inputs: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
+        """See `Session.prepared`."""
+        self._request.infer(list(check_inputs(self.inputs, inputs).values()))
+        infer: Callable[[], object] = self._request.infer  # inputs stay where they were copied to
+        return infer
 
     def close(self) -> None:
         """Frees the compiled model."""
