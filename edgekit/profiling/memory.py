@@ -1,0 +1,270 @@
+"""Where a runtime puts a graph's activations: tensor lifetimes packed into one arena.
+
+Two planners are followed. "tflite" is TensorFlow Lite's ArenaPlanner (greedy by size, best fit;
+Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020): graph inputs
+and outputs are never overwritten, and some operators write over their input. "tflm" is TensorFlow
+Lite Micro's GreedyMemoryPlanner (greedy by size, first fit): inputs are free after their last use,
+nothing is shared. Scratch buffers are the kernels' secret and come in only if they are given.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import attrgetter
+from typing import Literal
+
+from edgekit.graph.types import Graph, Op
+
+Planner = Literal["tflite", "tflm"]
+ALIGNMENT: dict[Planner, int] = {"tflite": 64, "tflm": 16}
+
+# Operators whose output is their input's memory, as LiteRT's kernels declare it, and the same
+# operators by their ONNX and OpenVINO names: those that leave the values as they are ...
+_VIEWS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST"} | {
+    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"),
+}
+# ... and those that write the result over an input that nobody else needs.
+_OVERWRITE = {"ADD", "SUB", "MUL", "DIV", "SOFTMAX"} | {
+    *("Add", "Sub", "Subtract", "Mul", "Multiply", "Div", "Divide", "Softmax"),
+}
+_ONE_SCALAR = 4  # bytes: TFLite does not share memory of tensors this small
+
+
+@dataclass(frozen=True)
+class Block:
+    """Memory of one tensor, or of the tensors that share it.
+
+    Attributes:
+        tensor: index of the tensor, or None for a scratch buffer.
+        bytes: size, without the gap that alignment may leave.
+        first: index of the operator that first needs it.
+        last: index of the operator that last needs it; the number of operators: never free.
+        offset: place in the arena, in bytes.
+    """
+
+    tensor: int | None
+    bytes: int
+    first: int
+    last: int
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """A packed arena.
+
+    Attributes:
+        blocks: in order of their offsets.
+        arena_bytes: size of the arena.
+        peak_bytes: largest sum of blocks live at once; no packing can do with less.
+        peak_op: index of the operator where that is.
+    """
+
+    blocks: tuple[Block, ...]
+    arena_bytes: int
+    peak_bytes: int
+    peak_op: int
+
+
+def plan(
+    graph: Graph,
+    *,
+    planner: Planner = "tflite",
+    alignment: int | None = None,
+    scratch: Sequence[tuple[int, int]] = (),
+) -> MemoryPlan:
+    """Plans the arena of a graph's activations; free dimensions count as 1.
+
+    Weights are not in the arena, except those that TFLite dequantizes at its start.
+
+    Args:
+        graph: any graph; its operators in execution order.
+        planner: whose algorithm.
+        alignment: of each block, in bytes; the planner's own by default.
+        scratch: buffers that kernels ask for: (index of the operator, bytes).
+    """
+    step = ALIGNMENT[planner] if alignment is None else alignment
+    blocks = _tflm_blocks(graph) if planner == "tflm" else _tflite_blocks(graph)
+    blocks += [Block(None, size, op, op) for op, size in scratch]
+    if planner == "tflm":
+        padded = [replace(block, bytes=-(-block.bytes // step) * step) for block in blocks]
+        # Of equal sizes, the one that was added last is placed first.
+        order = sorted(padded, key=attrgetter("bytes"))[::-1]
+        placed = pack(order, alignment=step, best_fit=False)
+    else:
+        end = len(graph.ops)
+        order = sorted(
+            blocks, key=lambda b: (0, 0, 0) if _stays(b, end) else (1, -b.bytes, b.first)
+        )
+        placed = pack(order, alignment=step, best_fit=True)
+    peak_bytes, peak_op = _peak(blocks, len(graph.ops))
+    arena = max((block.offset + block.bytes for block in placed), default=0)
+    return MemoryPlan(tuple(placed), arena, peak_bytes, peak_op)
+
+
+def pack(order: Iterable[Block], *, alignment: int, best_fit: bool) -> list[Block]:
+    """Gives each block, in this order, a gap between those placed that live at the same time.
+
+    Args:
+        order: the blocks; empty ones get offset 0.
+        alignment: of the offsets.
+        best_fit: take the smallest gap that is large enough, else the first.
+
+    Returns:
+        The blocks in order of their offsets.
+    """
+    placed: list[Block] = []
+    for block in order:
+        best: int | None = None
+        best_gap = 0
+        end = 0
+        for other in placed if block.bytes else ():
+            if other.last < block.first or other.first > block.last or not other.bytes:
+                continue
+            start = -(-end // alignment) * alignment
+            gap = other.offset - start
+            if gap >= block.bytes and (best is None or gap < best_gap):
+                best, best_gap = start, other.offset - end
+                if not best_fit:
+                    break
+            end = max(end, other.offset + other.bytes)
+        offset = -(-end // alignment) * alignment if best is None and block.bytes else best or 0
+        insort(placed, replace(block, offset=offset), key=attrgetter("offset"))
+    return placed
+
+
+def _stays(block: Block, end: int) -> bool:
+    return block.first == 0 and block.last == end
+
+
+def _peak(blocks: Sequence[Block], ops: int) -> tuple[int, int]:
+    changes = [0] * (ops + 2)
+    for block in blocks:
+        changes[block.first] += block.bytes
+        changes[block.last + 1] -= block.bytes
+    live = list(accumulate(changes))[: max(ops, 1)]
+    peak = max(live)
+    return peak, live.index(peak)
+
+
+def _tflm_blocks(graph: Graph) -> list[Block]:
+    fixed = _fixed(graph)
+    made = {port.tensor: 0 for port in graph.inputs}
+    used: dict[int, int] = {}
+    for op in graph.ops:
+        made.update(dict.fromkeys(op.outputs, op.index))
+        used.update(dict.fromkeys((*op.inputs, *op.outputs), op.index))
+    used.update(dict.fromkeys((port.tensor for port in graph.outputs), max(len(graph.ops) - 1, 0)))
+    return [
+        Block(tensor, graph.tensors[tensor].bytes, first, used.get(tensor, first))
+        for tensor, first in sorted(made.items())
+        if tensor not in fixed
+    ]
+
+
+def _tflite_blocks(graph: Graph) -> list[Block]:
+    end = len(graph.ops)
+    home = _homes(graph)
+    first: dict[int, int] = {}
+    for tensor in _whole_life(graph):
+        first.setdefault(tensor, 0)
+    for op in graph.ops:
+        for tensor in op.outputs:
+            first.setdefault(home.get(tensor, tensor), op.index)
+    waiting = _references(graph, home)
+    last: dict[int, int] = {}
+    for op in graph.ops:
+        for tensor in (home.get(index, index) for index in op.inputs):
+            waiting[tensor] -= 1
+            if waiting[tensor] == 0:
+                last[tensor] = op.index
+    fixed = _fixed(graph)
+    skip = {i for i in fixed if graph.tensors[i].constant or graph.format != "tflite"}
+    return [
+        Block(
+            tensor,
+            graph.tensors[tensor].bytes,
+            0 if tensor in fixed else start,
+            end if tensor in fixed else last.get(tensor, end),
+        )
+        for tensor, start in sorted(first.items())
+        if tensor not in skip
+    ]
+
+
+def _fixed(graph: Graph) -> set[int]:
+    """Constants, and tensors that are computed from constants alone."""
+    fixed = {tensor.index for tensor in graph.tensors if tensor.constant}
+    for op in graph.ops:
+        if op.inputs and fixed.issuperset(op.inputs):
+            fixed.update(op.outputs)
+    return fixed
+
+
+def _whole_life(graph: Graph) -> list[int]:
+    """Inputs, and variables: read, but neither constants of the file nor made by an operator."""
+    made = {tensor for op in graph.ops for tensor in op.outputs}
+    read = {tensor for op in graph.ops for tensor in op.inputs}
+    variables = sorted(i for i in read - made if not graph.tensors[i].constant)
+    return [*(port.tensor for port in graph.inputs), *variables]
+
+
+def _references(graph: Graph, home: Mapping[int, int]) -> dict[int, int]:
+    """How often each tensor is needed; one that must survive counts once more."""
+    needed = [*_whole_life(graph), *(port.tensor for port in graph.outputs)]
+    counts: dict[int, int] = {}
+    for tensor in (*needed, *(index for op in graph.ops for index in op.inputs)):
+        place = home.get(tensor, tensor)
+        counts[place] = counts.get(place, 0) + 1
+    return counts
+
+
+def _homes(graph: Graph) -> dict[int, int]:
+    """The tensor in whose memory another one lies, for those that share."""
+    home = _quantized_homes(graph) if graph.format == "onnx" else {}
+    kept = {port.tensor for port in graph.outputs}
+    unfit = {port.tensor for port in graph.inputs} | _fixed(graph)
+    counts = _references(graph, {})
+    for op in graph.ops:
+        if op.outputs and op.outputs[0] not in kept and op.outputs[0] not in home:
+            source = _shared_input(graph, op, unfit, counts, home)
+            if source is not None:
+                home[op.outputs[0]] = source
+    return home
+
+
+def _shared_input(
+    graph: Graph, op: Op, unfit: set[int], counts: Mapping[int, int], home: Mapping[int, int]
+) -> int | None:
+    size = graph.tensors[op.outputs[0]].bytes
+    candidates = op.inputs[:1] if op.name in _VIEWS else op.inputs if op.name in _OVERWRITE else ()
+    for tensor in candidates:
+        if tensor in unfit or graph.tensors[tensor].bytes != size:
+            continue
+        place = home.get(tensor, tensor)
+        alone = counts[tensor] == 1 and counts.get(place, 0) <= 1 and size > _ONE_SCALAR
+        if op.name in _VIEWS or alone:
+            return place
+    return None
+
+
+def _quantized_homes(graph: Graph) -> dict[int, int]:
+    """ONNX QDQ: the float tensors around an operator never exist, its int8 kernel replaces them."""
+    uses: dict[int, int] = {}
+    for op in graph.ops:
+        for tensor in op.inputs:
+            uses[tensor] = uses.get(tensor, 0) + 1
+    kept = {port.tensor for port in (*graph.inputs, *graph.outputs)}
+    home: dict[int, int] = {}
+    for op in graph.ops:
+        if not op.inputs or not op.outputs:
+            continue
+        source, result = op.inputs[0], op.outputs[0]
+        if op.name == "DequantizeLinear" and result not in kept:
+            home[result] = home.get(source, source)
+        elif op.name == "QuantizeLinear" and uses[source] == 1 and source not in kept:
+            home.setdefault(source, result)
+    return home
