@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,10 @@ from edgekit.schema.manifest import (
     check_member_name,
 )
 from edgekit.schema.recipe import Recipe
-from edgekit.schema.results import ArtifactResult, RunReport
+from edgekit.schema.results import ArtifactResult, CheckReport, Profile, RunReport
 from edgekit.schema.yamlfile import parse_yaml, validate
+
+R = TypeVar("R", Profile, CheckReport)
 
 
 def pack(
@@ -206,25 +208,28 @@ def _entry(sidecar: Sidecar) -> BundledArtifact:
 def _released(report: RunReport, sidecars: Sequence[Sidecar]) -> RunReport:
     """The report of what is in the bundle, without what differs from run to run."""
     names = {sidecar.file for sidecar in sidecars}
-    artifacts = tuple(
-        artifact.model_copy(update={"path": f"artifacts/{PurePath(artifact.path).name}"})
-        for artifact in report.artifacts
-        if PurePath(artifact.path).name in names
-    )
-    profiles = tuple(
-        profile for profile in report.profiles if PurePath(profile.artifact).name in names
-    )
-    checks = tuple(check for check in report.checks if PurePath(check.artifact).name in names)
-    return report.model_copy(
-        update={
-            "run": "",
-            "artifacts": artifacts,
-            "profiles": profiles,
-            "checks": checks,
-            "stages": (),
-            "bundle": None,
-            "report": None,
-        }
+    artifacts = []
+    for artifact in report.artifacts:
+        name = PurePath(artifact.path).name
+        if name in names:
+            parity = artifact.parity and artifact.parity.model_copy(update={"artifact": name})
+            update = {"path": f"artifacts/{name}", "parity": parity}
+            artifacts.append(artifact.model_copy(update=update))
+    left_out: dict[str, Any] = {"run": "", "stages": (), "failures": (), "bundle": None}
+    kept = {
+        "artifacts": tuple(artifacts),
+        "profiles": _of(names, report.profiles),
+        "checks": _of(names, report.checks),
+    }
+    return report.model_copy(update={**left_out, "report": None, **kept})
+
+
+def _of(names: set[str], results: Sequence[R]) -> tuple[R, ...]:
+    """The results on these artifacts, which are named without the directory that they were in."""
+    return tuple(
+        result.model_copy(update={"artifact": PurePath(result.artifact).name})
+        for result in results
+        if PurePath(result.artifact).name in names
     )
 
 

@@ -1,0 +1,257 @@
+"""Results as tables for a terminal. Estimates are marked with `~`, here and everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgekit.schema.figure import Figure
+from edgekit.schema.manifest import PackResult
+from edgekit.schema.results import (
+    ArtifactResult,
+    GateReport,
+    Profile,
+    RunReport,
+    StageResult,
+    VerifyReport,
+    VerifyResult,
+)
+from edgekit.schema.units import NOTHING, show_bytes, show_figure, show_number, show_share
+
+_LEGEND = (
+    "~ estimated, all else measured. Accuracy: on the test split, and against the float model. "
+    "Parity: share of samples with the Keras model's class, and signal to noise."
+)
+
+
+def run_view(report: RunReport) -> RenderableType:
+    """A whole run: its table, checks that failed, budgets, and where the bundle is."""
+    parts: list[RenderableType] = [run_table(report), Text(_LEGEND, style="dim")]
+    parts += _notes(_unmeasured(report.profiles), "dim")
+    parts += _notes(_warnings(report.profiles), "yellow")
+    for artifact in report.artifacts:
+        if artifact.parity is not None and not artifact.parity.passed:
+            name = PurePath(artifact.path).name
+            lines = (f"{name}: {failure}" for failure in artifact.parity.failures)
+            parts += _notes(lines, "red")
+    parts += _notes((f"{one.stage}: {one.error['message']}" for one in report.failures), "red")
+    if report.gate is not None and report.gate.results:
+        parts.append(gate_table(report.gate))
+    places = {"bundle": report.bundle, "report": report.report}
+    parts += [
+        Text(f"{what}: {PurePath(report.run) / place}") for what, place in places.items() if place
+    ]
+    return Group(*parts)
+
+
+def run_table(report: RunReport) -> Table:
+    """One block an artifact: what it is, how good it is, and a row a place where it was profiled.
+
+    Accuracy is on the test split, with the difference from the float model in percentage points;
+    parity is with the Keras model.
+    """
+    table = _table(
+        "artifact", "format", "precision", "size>", "accuracy>", "parity", "on", "latency>",
+        "energy>",
+    )  # fmt: skip
+    for artifact in report.artifacts:
+        name = PurePath(artifact.path).name
+        profiles = [one for one in report.profiles if PurePath(one.artifact).name == name]
+        places = [
+            (Text(one.place), _figure(one.latency_ms), _figure(one.energy_mj)) for one in profiles
+        ]
+        own = (
+            Text(name, style="bold"),
+            artifact.format,
+            artifact.precision,
+            show_bytes(artifact.bytes),
+            _accuracy(artifact, report.reference_metrics),
+            _parity(artifact.parity),
+        )
+        table.add_row(*own, *(_column(cells) for cells in zip(*places, strict=True)))
+        table.add_section()
+    return table
+
+
+def profile_table(profiles: Sequence[Profile]) -> RenderableType:
+    """Latency, energy and memory, one row a profile, with the methods and warnings below."""
+    table = _table("artifact", "on", "latency>", "energy>", "peak memory>", "p90>", "p99>", "cold>")
+    for profile in profiles:
+        details = profile.details
+        cold = details.get("cold_start_ms", {}).get("total")
+        table.add_row(
+            Text(profile.artifact, style="bold"),
+            Text(profile.target or profile.device),
+            _figure(profile.latency_ms, interval=True),
+            _figure(profile.energy_mj),
+            _figure(profile.peak_memory_bytes),
+            *(_milliseconds(number) for number in (details.get("p90_ms"), details.get("p99_ms"))),
+            _milliseconds(cold),
+        )
+    methods = dict.fromkeys(
+        f"{profile.artifact}: {profile.latency_ms.method}"
+        for profile in profiles
+        if profile.latency_ms.method
+    )
+    return Group(
+        table,
+        *_notes(methods, "dim"),
+        *_notes(_unmeasured(profiles), "dim"),
+        *_notes(_warnings(profiles), "yellow"),
+    )
+
+
+def verify_table(report: VerifyReport) -> RenderableType:
+    """Parity of each artifact with its reference, and the limits that it broke."""
+    table = _table(
+        "artifact", "reference", "samples>", "max diff>", "steps>", "SNR dB>", "top-1>",
+        "metrics", "verdict",
+    )  # fmt: skip
+    for result in report.results:
+        table.add_row(
+            Text(PurePath(result.artifact).name, style="bold"),
+            Text(PurePath(result.reference).name),
+            str(result.samples),
+            show_number(result.max_abs_diff),
+            _optional(result.max_step_diff),
+            _snr(result),
+            NOTHING if result.top1_agreement is None else show_share(result.top1_agreement),
+            _metrics(result.metrics),
+            _verdict(result.passed),
+        )
+    failures = (
+        f"{PurePath(result.artifact).name}: {failure}"
+        for result in report.results
+        for failure in result.failures
+    )
+    return Group(table, *_notes(failures, "red"))
+
+
+def gate_table(report: GateReport) -> Table:
+    """Each budget with its value, its limit and its verdict."""
+    table = _table("budget", "artifact", "value>", "limit>", "verdict", "why")
+    for result in report.results:
+        table.add_row(
+            Text(result.budget),
+            Text(result.artifact),
+            _optional(result.value),
+            result.limit,
+            _verdict(result.passed),
+            Text(result.reason or ""),
+        )
+    return table
+
+
+def stage_table(stages: Sequence[StageResult]) -> Table:
+    """The stages of a run with their time, or that they came from the cache."""
+    table = _table("stage", "time>")
+    for stage in stages:
+        table.add_row(Text(stage.name), "cached" if stage.cached else f"{stage.seconds:.1f} s")
+    return table
+
+
+def bundle_view(result: PackResult) -> RenderableType:
+    """What a bundle holds, and its hash."""
+    table = _table("member", "size>", "sha256")
+    for name, member in result.manifest.members.items():
+        table.add_row(Text(name), show_bytes(member.bytes), member.sha256[:16])
+    total = f"{result.bundle}: {show_bytes(result.bytes)}, sha256 {result.sha256}"
+    return Group(table, Text(total))
+
+
+def _table(*headers: str) -> Table:
+    """A table with these columns; `>` at the end of a header aligns its column to the right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for header in headers:
+        name = header.removesuffix(">")
+        right = header.endswith(">")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    return table
+
+
+def _column(cells: Iterable[Text]) -> Text:
+    return Text("\n").join(cells)
+
+
+def _figure(figure: Figure, *, interval: bool = False) -> Text:
+    return Text(show_figure(figure, interval=interval), style="dim" if figure.value is None else "")
+
+
+def _milliseconds(value: float | None) -> Text:
+    if value is None:
+        return Text(NOTHING, style="dim")
+    return _figure(Figure(value=value, unit="ms", origin="measured"))
+
+
+def _accuracy(artifact: ArtifactResult, reference: dict[str, float]) -> str:
+    accuracy = artifact.metrics.get("accuracy")
+    if accuracy is None:
+        return _metrics(artifact.metrics)
+    text = show_share(accuracy)
+    if "accuracy" in reference:
+        text += f"\n({100 * (accuracy - reference['accuracy']):+.1f} pp)"
+    return text
+
+
+def _metrics(metrics: dict[str, float]) -> str:
+    words = [
+        f"{name} {show_share(value) if name == 'accuracy' else show_number(value)}"
+        for name, value in sorted(metrics.items())
+    ]
+    return "\n".join(words) or NOTHING
+
+
+def _parity(parity: VerifyResult | None) -> Text:
+    if parity is None:
+        return Text("not checked", style="yellow")
+    lines = [] if parity.passed else ["FAILED"]
+    if parity.top1_agreement is not None:
+        lines.append(f"{show_share(parity.top1_agreement)} top-1")
+    lines.append(_snr(parity) if parity.snr_db is None else f"{_snr(parity)} dB")
+    return Text("\n".join(lines), style="" if parity.passed else "red")
+
+
+def _snr(result: VerifyResult) -> str:
+    if result.snr_db is not None:
+        return f"{result.snr_db:.1f}"
+    return "identical" if result.max_abs_diff == 0 else NOTHING
+
+
+def _optional(value: float | None) -> str:
+    return NOTHING if value is None else show_number(value)
+
+
+def _verdict(passed: bool) -> Text:
+    return Text("ok", style="green") if passed else Text("FAILED", style="bold red")
+
+
+def _unmeasured(profiles: Iterable[Profile]) -> list[str]:
+    """Why a figure is missing, once for each place."""
+    lines = [
+        f"{profile.place}: no {what}: {figure.reason}"
+        for profile in profiles
+        for what, figure in (
+            ("latency", profile.latency_ms),
+            ("energy", profile.energy_mj),
+            ("memory", profile.peak_memory_bytes),
+        )
+        if figure.value is None and figure.reason
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _warnings(profiles: Iterable[Profile]) -> list[str]:
+    return [
+        f"{PurePath(profile.artifact).name} on {profile.place}: {warning}"
+        for profile in profiles
+        for warning in profile.warnings
+    ]
+
+
+def _notes(lines: Iterable[str], style: str) -> list[Text]:
+    return [Text(line, style=style) for line in lines]
