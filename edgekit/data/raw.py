@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,16 @@ class RawData:
     size: tuple[int, int] | None = None
 
 
+class SourceOptions(Document):
+    """Options of every source.
+
+    Attributes:
+        target: what is learnt: the labels, or the input itself (an autoencoder).
+    """
+
+    target: Literal["labels", "input"] = "labels"
+
+
 @dataclass(frozen=True)
 class Source:
     """A kind of source.
@@ -46,5 +56,5 @@ class Source:
     """
 
     load: Callable[[str, Any, Path], RawData]
-    options: type[Document]
+    options: type[SourceOptions]
     argument: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def read_raw(spec: DataSpec, *, root: Path, source: YamlSource | None = None) ->
     text = source or YamlSource("data.options", spec.options)
     at = ("data", "options") if source else ()
     options = validate_data(kind.options, spec.options, text, DataError, at)
-    return kind.load(argument, options, root)
+    raw = kind.load(argument, options, root)
+    return raw if options.target == "labels" else replace(raw, y=None)
 
 
 def _with_size(spec: Preprocessing, size: tuple[int, int] | None, where: str) -> Preprocessing:

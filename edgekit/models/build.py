@@ -167,13 +167,13 @@ def _check_fits(model: keras.Model, shapes: Shapes, classes: int | None, where: 
         raise RecipeError(
             f"the model's inputs {found} do not fit the data's {dict(shapes)}", where=where
         )
-    widths = {tensor.shape[-1] for tensor in model.outputs if tensor.shape[-1] is not None}
     if classes and len(model.outputs) == 1 and len(model.outputs[0].shape) == 2:
-        fits = widths <= ({1, 2} if classes == 2 else {classes})
-        reconstructs = model.outputs[0].shape[1:] == model.inputs[0].shape[1:]
-        if not fits and not reconstructs:
+        width = model.outputs[0].shape[-1]
+        if width != classes and (width, classes) != (1, 2):
             raise RecipeError(
-                f"the model has {widths.pop()} outputs, the data has {classes} classes", where=where
+                f"the model has {width} outputs, the data has {classes} classes",
+                where=where,
+                hint="an autoencoder needs its input as the target: data.options.target: input",
             )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, Any]
 _IMAGE_AXES = 4
+_PRIME = 7919  # keeps the seeds of several inputs apart
 
 
 def augmenter(
@@ -31,7 +32,7 @@ def augmenter(
     """
     tf = require("tensorflow", purpose="to augment images")
     images = [name for name, array in inputs.items() if len(array.shape) == _IMAGE_AXES]
-    moves = bool(spec.translate or spec.rotate or spec.zoom or spec.flip)
+    moves = moves_images(spec)
     if (moves or spec.contrast) and not images:
         raise RecipeError(
             "only images can be moved, turned, zoomed, flipped or changed in contrast",
@@ -59,7 +60,9 @@ def augmenter(
     return change
 
 
-_PRIME = 7919
+def moves_images(spec: AugmentSpec) -> bool:
+    """Whether pixels change their place."""
+    return bool(spec.translate or spec.rotate or spec.zoom or spec.flip)
 
 
 def _moved(images: tf.Tensor, spec: AugmentSpec, seed: tf.Tensor) -> tf.Tensor:

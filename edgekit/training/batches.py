@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.base.errors import RecipeError
 from edgekit.base.extras import require
 from edgekit.schema.recipe import AugmentSpec
-from edgekit.training.augment import augmenter
+from edgekit.training.augment import augmenter, moves_images
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -35,7 +36,6 @@ def training_batches(
     first_epoch: int = 0,
     weights: NDArray[np.float32] | None = None,
     augment: AugmentSpec | None = None,
-    reconstructs: bool = False,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches for `keras.Model.fit` with `steps_per_epoch`.
 
@@ -50,16 +50,24 @@ def training_batches(
         first_epoch: where to start.
         weights: weight of each sample, of shape (n,).
         augment: random changes of the images.
-        reconstructs: the (unchanged) input is the target, and `y` is not used.
 
     Returns:
         A dataset of (x, y) or (x, y, weights), `epochs - first_epoch` epochs long.
+
+    Raises:
+        RecipeError: images are to be moved while they are the target too.
     """
     tf = require("tensorflow", purpose="to train models")
+    if augment and moves_images(augment) and y.ndim > 2:
+        raise RecipeError(
+            "images that are the target cannot be moved",
+            where="train.augment",
+            hint="noise and contrast can be changed: the model then learns to undo them",
+        )
     count = len(y)
     steps = steps_per_epoch(count, batch_size)
     inputs = {name: tf.constant(np.asarray(array)) for name, array in x.items()}
-    targets = None if reconstructs else tf.constant(np.asarray(y))
+    targets = tf.constant(np.asarray(y))
     factors = None if weights is None else tf.constant(weights, tf.float32)
     change = augmenter(augment, inputs) if augment else None
 
@@ -70,7 +78,7 @@ def training_batches(
         order = tf.cast(tf.stack([seed, epoch]), tf.int32)
         chosen = tf.random.experimental.index_shuffle(positions, order, count - 1)
         taken = {name: tf.gather(array, chosen) for name, array in inputs.items()}
-        target = tf.gather(targets, chosen) if targets is not None else next(iter(taken.values()))
+        target = tf.gather(targets, chosen)
         if change is not None:
             taken = change(taken, tf.cast(tf.stack([seed, step]), tf.int32))
         ready = next(iter(taken.values())) if len(taken) == 1 else taken

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgekit.base.extras import require
 from edgekit.data.dataset import Arrays, Split
 from edgekit.runtimes.session import match_names
+from edgekit.verify.metrics import classification_metrics
 
 if TYPE_CHECKING:
     import keras
@@ -68,9 +69,7 @@ def evaluate(model: keras.Model, split: Split) -> dict[str, float]:
     """Metrics of a model on one split, computed as for every file on its device.
 
     Returns:
-        "accuracy" for classes; "mse" for values, and for an autoencoder that is given classes.
+        "accuracy" (0 to 1) for classes, "mse" for values.
     """
-    from edgekit.verify.metrics import classification_metrics
-
     output = next(iter(record_outputs(model, split.x).values()))
     return classification_metrics(output, split.y)

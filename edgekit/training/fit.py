@@ -155,7 +155,6 @@ def _train(
             first_epoch=first,
             weights=_sample_weights(spec, dataset.train.y),
             augment=spec.augment,
-            reconstructs=task.reconstructs,
         )
         own = keras.callbacks.LambdaCallback(
             on_epoch_begin=state.begin,
@@ -169,7 +168,7 @@ def _train(
             steps_per_epoch=steps,
             initial_epoch=first,
             epochs=spec.epochs,
-            validation_data=(pack(dataset.validation.x), task.targets(dataset.validation)),
+            validation_data=(pack(dataset.validation.x), dataset.validation.y),
             validation_batch_size=max(spec.batch_size, _VALIDATION_BATCH),
             callbacks=[own, *callbacks, *watching],
             shuffle=False,  # the batches are shuffled already

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 
 from edgekit.base.errors import RecipeError, did_you_mean
 from edgekit.base.extras import require
-from edgekit.data.dataset import Split
 
 if TYPE_CHECKING:
     import keras
@@ -28,11 +28,6 @@ class Task:
 
     loss: Any
     metrics: tuple[str, ...]
-    reconstructs: bool
-
-    def targets(self, split: Split) -> NDArray[Any]:
-        """What the outputs are compared with."""
-        return next(iter(split.x.values())) if self.reconstructs else split.y
 
 
 def find_task(
@@ -42,8 +37,7 @@ def find_task(
 
     Integer labels with several outputs: cross-entropy, of probabilities if the last activation is
     a softmax, else of logits. Integer labels with one output: binary cross-entropy, likewise.
-    A model whose output is shaped as its input, with labels that are not: the mean squared error
-    of reconstruction. Floats: the mean squared error.
+    Floats, among them the input of an autoencoder: the mean squared error.
 
     Args:
         model: a functional model.
@@ -52,25 +46,35 @@ def find_task(
         metrics: names of Keras metrics; accuracy is left out where there are no classes.
 
     Raises:
-        RecipeError: more than one output and no loss, or an unknown loss or metric.
+        RecipeError: more than one output and no loss, an output that does not fit the labels, or
+            an unknown loss or metric.
     """
     if len(model.outputs) != 1 and loss is None:
         raise RecipeError(
             f"no loss can be found for a model with {len(model.outputs)} outputs",
             where="train.loss",
         )
-    shape = tuple(model.outputs[0].shape[1:])
-    reconstructs = (
-        len(model.inputs) == 1
-        and shape == tuple(model.inputs[0].shape[1:])
-        and tuple(y.shape[1:]) != shape
-    )
-    classes = y.dtype.kind in "iu" and not reconstructs
+    classes = y.dtype.kind in "iu"
+    _check_shapes(tuple(model.outputs[0].shape[1:]), y, classes=classes)
     chosen: Any = _known_loss(loss) if loss else _find_loss(model, classes=classes)
     for metric in metrics:
         _known_metric(metric)
     kept = tuple(name for name in metrics if classes or "acc" not in name)
-    return Task(chosen, kept, reconstructs)
+    return Task(chosen, kept)
+
+
+def _check_shapes(output: tuple[int | None, ...], y: NDArray[Any], *, classes: bool) -> None:
+    wanted = "(classes,)" if classes else str(y.shape[1:] or (1,))
+    if classes:
+        fits = (len(output) == 1 and output[0] in (1, None)) or (output[0] or 0) > int(y.max())
+    else:
+        fits = math.prod(size or 1 for size in output) == math.prod(y.shape[1:])
+    if not fits:
+        raise RecipeError(
+            f"the model's output of shape {output} does not fit labels of shape {wanted}",
+            where="model",
+            hint="an autoencoder needs its input as the target: data.options.target: input",
+        )
 
 
 def _find_loss(model: keras.Model, *, classes: bool) -> Any:

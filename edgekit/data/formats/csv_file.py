@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from edgekit.base.errors import DataError, did_you_mean
 from edgekit.base.files import existing_file
-from edgekit.data.raw import RawData, Source
-from edgekit.schema.base import Document
+from edgekit.data.raw import RawData, Source, SourceOptions
 
 
-class Options(Document):
+class Options(SourceOptions):
     """Options of `csv`.
 
     Attributes:

@@ -7,29 +7,19 @@ digits, test part).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from edgekit.base.extras import require
-from edgekit.data.raw import RawData, Source
-from edgekit.schema.base import Document
+from edgekit.data.raw import RawData, Source, SourceOptions
 
 
-class Options(Document):
-    """Options of `digits`."""
-
-    target: Literal["class", "input"] = "class"
-
-
-def load(argument: str, options: Options, root: Path) -> RawData:  # noqa: ARG001
+def load(argument: str, options: SourceOptions, root: Path) -> RawData:  # noqa: ARG001
     """The scans as float32 (1797, 8, 8, 1), raw values 0 to 16."""
     datasets = require("sklearn.datasets", purpose="for the digits that come with it")
     x, y = datasets.load_digits(return_X_y=True)
     images = x.reshape(-1, 8, 8, 1).astype(np.float32)
-    if options.target == "input":
-        return RawData({"x": images}, None)
     return RawData({"x": images}, y.astype(np.int32), tuple("0123456789"))
 
 
-SOURCE = Source(load, Options)
+SOURCE = Source(load, SourceOptions)

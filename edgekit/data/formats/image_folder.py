@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from edgekit.base.errors import DataError
 from edgekit.base.extras import require
-from edgekit.data.raw import RawData, Samples, Source
-from edgekit.schema.base import Document
+from edgekit.data.raw import RawData, Samples, Source, SourceOptions
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-class Options(Document):
+class Options(SourceOptions):
     """Options of `image_folder`.
 
     Attributes:

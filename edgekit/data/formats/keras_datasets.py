@@ -9,8 +9,7 @@ import numpy as np
 
 from edgekit.base.errors import DataError, MissingDependencyError, did_you_mean
 from edgekit.base.extras import require
-from edgekit.data.raw import RawData, Source
-from edgekit.schema.base import Document
+from edgekit.data.raw import RawData, Source, SourceOptions
 
 _CIFAR10 = (
     "airplane",
@@ -38,7 +37,7 @@ _LABELS: dict[str, tuple[str, ...]] = {
 }
 
 
-class Options(Document):
+class Options(SourceOptions):
     """Options of `keras`.
 
     Attributes:

@@ -7,12 +7,11 @@ from pathlib import Path
 from pydantic import field_validator
 
 from edgekit.base.errors import DataError, did_you_mean
-from edgekit.data.raw import RawData, Source
+from edgekit.data.raw import RawData, Source, SourceOptions
 from edgekit.data.samples import read_npz
-from edgekit.schema.base import Document
 
 
-class Options(Document):
+class Options(SourceOptions):
     """Options of `npz`.
 
     Attributes:

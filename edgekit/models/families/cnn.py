@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgekit.base.errors import RecipeError
 from edgekit.base.extras import require
+from edgekit.models.families.image import conv_norm_relu, image_input
 from edgekit.models.head import head
 
 if TYPE_CHECKING:
@@ -38,19 +38,13 @@ def cnn(
     Raises:
         RecipeError: the input is not an image.
     """
-    if len(input_shape) != 3:
-        raise RecipeError(
-            f"a cnn takes images (height, width, channels), not samples of shape {input_shape}"
-        )
+    x = image = image_input("cnn", input_shape, input_name)
     keras = require("keras", purpose="to build models")
     layers = keras.layers
-    x = image = keras.Input(input_shape, name=input_name)
     for index, channels in enumerate(filters, start=1):
-        x = layers.Conv2D(channels, kernel, padding="same", use_bias=False, name=f"conv{index}")(x)
-        x = layers.BatchNormalization(name=f"norm{index}")(x)
-        x = layers.ReLU(name=f"relu{index}")(x)
+        x = conv_norm_relu(x, channels, kernel, f"block{index}")
         if min(x.shape[1:3]) >= _SMALLEST_POOLED:
-            x = layers.MaxPooling2D(name=f"pool{index}")(x)
+            x = layers.MaxPooling2D(name=f"block{index}_pool")(x)
     if dense is None:
         x = layers.GlobalAveragePooling2D(name="average")(x)
     else:
