@@ -1,9 +1,10 @@
-"""The layer that a TFLite operator came from, read out of its output tensor's name.
+"""The layer that an operator came from, read out of the names that a converter left behind.
 
 The TensorFlow converter names a tensor after the graph node that made it,
 `model/conv2d/BiasAdd`, and joins the names of nodes that it fused, with a number appended where a
 name would occur twice: `model/relu/Relu;model/conv2d/BiasAdd;model/conv2d/Conv2D1`. A node whose
-weights equal those of another may carry that other's name too.
+weights equal those of another may carry that other's name too. Converters to ONNX and OpenVINO
+keep these names; PyTorch's ONNX exporter writes `/features/conv1/Conv`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+
+from edgekit.graph.types import Op
 
 Path = tuple[str, ...]
 
@@ -20,6 +24,24 @@ _INNER = re.compile(
     r"|conv_transpose|convolution|depthwise_Fold|[Ee]insum|moments|mul|while)(_\d+)?"
 )
 _COUNTED = re.compile(r".+?(_\d+)")
+
+
+def with_layers(ops: Sequence[Op], candidates: Sequence[Sequence[str]]) -> list[Op]:
+    """The operators with their layers; see `layer_names` for the candidates.
+
+    An activation whose names tell nothing ends the layer before it: the converter replaced its name
+    by that of the graph's output. Else an operator's layer is its first candidate name.
+    """
+    made_by: dict[int, str] = {}
+    named = []
+    for op, names, found in zip(ops, candidates, layer_names(candidates), strict=True):
+        layer = found
+        if layer is None and op.kind == "activation" and op.inputs:
+            layer = made_by.get(op.inputs[0])
+        if layer is not None:
+            made_by.update(dict.fromkeys(op.outputs, layer))
+        named.append(replace(op, layer=layer or (names[0].partition(":")[0] if names else op.name)))
+    return named
 
 
 def layer_names(candidates: Sequence[Sequence[str]]) -> list[str | None]:
@@ -64,7 +86,7 @@ def _cut(name: str) -> Path:
 def _trace_suffix(paths: Sequence[Path]) -> str:
     """The number that a second trace of a Keras model appends to every scope, or ""."""
     suffixes = set()
-    for part in {part for path in paths for part in path}:
+    for part in {part for path in paths for part in path if part}:
         match = _COUNTED.fullmatch(part)
         suffixes.add(match[1] if match else "")
     return suffixes.pop() if len(suffixes) == 1 else ""

@@ -15,7 +15,7 @@ from edgekit.base.errors import ModelFileError
 from edgekit.base.files import existing_file
 from edgekit.graph import tflite_ops
 from edgekit.graph.flatbuffer import Budget, StrictBytes, faults_as_errors, plain_fields
-from edgekit.graph.layers import layer_names
+from edgekit.graph.layers import with_layers
 from edgekit.graph.types import Graph, Op, OpClass, Port, Tensor
 from edgekit.schema.quantization import Quantization
 
@@ -250,7 +250,7 @@ class _File:
             )
             if inputs and fixed.issuperset(inputs):
                 fixed.update(outputs)
-        return _with_layers(ops, tensors)
+        return with_layers(ops, [_naming(op, tensors) for op in ops])
 
     def _indices(self, table: Any, field: str, count: int) -> tuple[int, ...]:
         indices = [index for index in self._budget.numbers(table, field) if index != -1]
@@ -324,24 +324,10 @@ def _enum(kind: Any, *, lower: bool = True) -> dict[int, str]:
     return {number: name.lower() for number, name in words.items()} if lower else words
 
 
-def _with_layers(ops: Sequence[Op], tensors: Sequence[Tensor]) -> list[Op]:
-    candidates = [
-        [
-            tensors[i].name
-            for i in (*op.outputs[:1], *op.inputs)
-            if i in op.outputs[:1] or tensors[i].constant
-        ]
-        for op in ops
-    ]
-    layers: dict[int, str] = {}  # of the layer that made a tensor
-    named = []
-    for op, names, layer in zip(ops, candidates, layer_names(candidates), strict=True):
-        if layer is None and op.kind == "activation" and op.inputs:
-            layer = layers.get(op.inputs[0])  # the end of a layer, its name lost as an output
-        if layer is not None:
-            layers.update(dict.fromkeys(op.outputs, layer))
-        named.append(replace(op, layer=layer or (names[0].partition(":")[0] if names else op.name)))
-    return named
+def _naming(op: Op, tensors: Sequence[Tensor]) -> list[str]:
+    """The names that may tell the layer of an operator."""
+    constants = [tensors[i].name for i in op.inputs if tensors[i].constant]
+    return [*(tensors[i].name for i in op.outputs[:1]), *constants]
 
 
 def _macs_of_called(op: Op, ops: Sequence[Sequence[Op]], counts: dict[int, int]) -> int:

@@ -10,6 +10,7 @@ nothing is shared. Scratch buffers are the kernels' secret and come in only if t
 from __future__ import annotations
 
 from bisect import insort
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -30,6 +31,7 @@ _VIEWS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST"} | {
 _OVERWRITE = {"ADD", "SUB", "MUL", "DIV", "SOFTMAX"} | {
     *("Add", "Sub", "Subtract", "Mul", "Multiply", "Div", "Divide", "Softmax"),
 }
+_FUSED = ("Clip", "Relu")  # ONNX: part of the int8 kernel before it
 _ONE_SCALAR = 4  # bytes: TFLite does not share memory of tensors this small
 
 
@@ -253,18 +255,17 @@ def _shared_input(
 
 def _quantized_homes(graph: Graph) -> dict[int, int]:
     """ONNX QDQ: the float tensors around an operator never exist, its int8 kernel replaces them."""
-    uses: dict[int, int] = {}
-    for op in graph.ops:
-        for tensor in op.inputs:
-            uses[tensor] = uses.get(tensor, 0) + 1
+    uses = Counter(tensor for op in graph.ops for tensor in op.inputs)
     kept = {port.tensor for port in (*graph.inputs, *graph.outputs)}
     home: dict[int, int] = {}
-    for op in graph.ops:
-        if not op.inputs or not op.outputs:
+    for op in reversed(graph.ops):
+        if not op.inputs or not op.outputs or uses[op.inputs[0]] != 1 or op.inputs[0] in kept:
             continue
-        source, result = op.inputs[0], op.outputs[0]
-        if op.name == "DequantizeLinear" and result not in kept:
-            home[result] = home.get(source, source)
-        elif op.name == "QuantizeLinear" and uses[source] == 1 and source not in kept:
-            home.setdefault(source, result)
+        if op.name == "QuantizeLinear":
+            home[op.inputs[0]] = op.outputs[0]
+        elif op.name in _FUSED and op.outputs[0] in home:
+            home[op.inputs[0]] = home[op.outputs[0]]
+    for op in graph.ops:
+        if op.name == "DequantizeLinear" and op.outputs[0] not in kept:
+            home[op.outputs[0]] = home.get(op.inputs[0], op.inputs[0])
     return home
