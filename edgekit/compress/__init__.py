@@ -1,1 +1,30 @@
-"""Compression passes, Keras model in, Keras model out."""
+"""Compression passes: Keras model in, Keras model out.
+
+Each registered pass is also a function here, imported when it is first used::
+
+    import edgekit.compress
+    result = edgekit.compress.prune(model, dataset, sparsity=0.8)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgekit.compress.distillation import distill as distill
+    from edgekit.compress.pruning import prune as prune
+    from edgekit.compress.quantization import quantize as quantize
+
+
+def __getattr__(name: str) -> Any:
+    from edgekit.compress.passes import PASSES
+
+    if name.startswith("_") or name not in PASSES.names():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return PASSES.get(name).function()
+
+
+def __dir__() -> list[str]:
+    from edgekit.compress.passes import PASSES
+
+    return [*globals(), *PASSES.names()]

@@ -1,0 +1,139 @@
+"""The kernels of a model: the weights that multiply activations, and that pruning may remove."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.base.extras import require
+
+if TYPE_CHECKING:
+    import keras
+
+# Public layer classes and the attributes that hold their kernels.
+_KERNELS: dict[str, tuple[str, ...]] = {
+    "Conv1D": ("kernel",),
+    "Conv2D": ("kernel",),
+    "Conv3D": ("kernel",),
+    "Conv1DTranspose": ("kernel",),
+    "Conv2DTranspose": ("kernel",),
+    "Conv3DTranspose": ("kernel",),
+    "DepthwiseConv1D": ("kernel",),
+    "DepthwiseConv2D": ("kernel",),
+    "SeparableConv1D": ("depthwise_kernel", "pointwise_kernel"),
+    "SeparableConv2D": ("depthwise_kernel", "pointwise_kernel"),
+    "Dense": ("kernel",),
+    "EinsumDense": ("kernel",),
+    "SimpleRNNCell": ("kernel", "recurrent_kernel"),
+    "GRUCell": ("kernel", "recurrent_kernel"),
+    "LSTMCell": ("kernel", "recurrent_kernel"),
+}
+_WHY_NOT = {
+    "Embedding": "its rows are looked up, not multiplied",
+    "BatchNormalization": "its weights scale channels",
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel.
+
+    Attributes:
+        layer: name of its layer; `outer/inner` for a layer within another one.
+        name: of the attribute, `kernel` for most layers.
+        kind: class of the layer.
+        variable: the Keras variable.
+    """
+
+    layer: str
+    name: str
+    kind: str
+    variable: Any
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """A copy of the weights."""
+        return np.array(self.variable)
+
+    @property
+    def size(self) -> int:
+        """How many weights."""
+        return int(np.prod(self.variable.shape))
+
+
+@dataclass(frozen=True)
+class Untreated:
+    """A layer whose weights cannot be pruned, and why."""
+
+    layer: str
+    kind: str
+    reason: str
+
+
+def find_kernels(model: keras.Model) -> tuple[list[Kernel], list[Untreated]]:
+    """All kernels of a functional, Sequential or nested model, each shared layer once.
+
+    Layers without weights, and those with vectors only (normalization, biases), are left out.
+
+    Returns:
+        The kernels, and the other layers that have matrices of weights, with the reason.
+    """
+    kernels: list[Kernel] = []
+    untreated: list[Untreated] = []
+    for label, layer in _layers(model, "", set()):
+        own = _own_weights(layer)
+        if not any(len(weight.shape) >= 2 for weight in own):
+            continue
+        kind = type(layer).__name__
+        reason = _reason(layer)
+        if reason is None:
+            names = next(n for k, n in _KERNELS.items() if _is_a(layer, k))
+            kernels += [Kernel(label, name, kind, getattr(layer, name)) for name in names]
+        else:
+            untreated.append(Untreated(label, kind, reason))
+    return kernels, untreated
+
+
+def _layers(parent: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    # Keras has no public way to the layers within attention, recurrent and wrapping layers.
+    for layer in parent._flatten_layers(include_self=False, recursive=False):
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            yield f"{prefix}{layer.name}", layer
+            yield from _layers(layer, f"{prefix}{layer.name}/", seen)
+
+
+def _own_weights(layer: Any) -> list[Any]:
+    within = {
+        id(weight)
+        for inner in layer._flatten_layers(include_self=False)
+        for weight in inner.weights
+    }
+    return [weight for weight in layer.weights if id(weight) not in within]
+
+
+def _reason(layer: Any) -> str | None:
+    """Why the layer cannot be pruned, or None if it can."""
+    keras = require("keras", purpose="to compress models")
+    kinds = [kind for kind in _KERNELS if _is_a(layer, kind)]
+    if not kinds:
+        known = next((why for kind, why in _WHY_NOT.items() if _is_a(layer, kind)), None)
+        return known or "it is not known which of its weights are kernels"
+    if not layer.trainable:
+        return "it is frozen (trainable is false)"
+    for name in _KERNELS[kinds[0]]:
+        variable = getattr(layer, name, None)
+        if not isinstance(variable, keras.Variable):
+            return f"its {name} is computed, not stored"
+        if not str(variable.dtype).startswith(("float", "bfloat")):
+            return f"its {name} is {variable.dtype}"
+    return None
+
+
+def _is_a(layer: Any, kind: str) -> bool:
+    layers = require("keras", purpose="to compress models").layers
+    return isinstance(layer, getattr(layers, kind))

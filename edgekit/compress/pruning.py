@@ -1,0 +1,278 @@
+"""`prune`: magnitude pruning with the schedule of Zhu and Gupta 2017 and fine-tuning."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from edgekit.base.errors import PostconditionError, PreconditionError, did_you_mean
+from edgekit.base.extras import require
+from edgekit.compress.contract import Pass, PassContext, PassResult, copy_of, run_alone
+from edgekit.compress.kernels import Kernel, find_kernels
+from edgekit.compress.masks import Masks, zeros_asked
+from edgekit.compress.schedule import PolynomialSchedule
+from edgekit.data.dataset import Dataset
+from edgekit.schema.base import Document
+from edgekit.schema.target import Target
+
+if TYPE_CHECKING:
+    import keras
+
+Share = float
+
+
+class PruneArgs(Document):
+    """Arguments of `prune`."""
+
+    sparsity: Share = Field(0.5, ge=0, lt=1, description="share of zeros in each kernel")
+    layers: dict[str, Share] = Field(
+        default_factory=dict, description="share of zeros by layer name; * and ? match"
+    )
+    skip: tuple[str, ...] = Field((), description="layers to leave alone; * and ? match")
+    strict: bool = Field(False, description="a layer that cannot be treated is an error")
+    epochs: int | None = Field(
+        None, ge=0, description="of fine-tuning; 0: one shot; by default a quarter of train.epochs"
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, description="of fine-tuning; by default a quarter of the training's"
+    )
+    batch_size: int | None = Field(None, ge=1, description="by default train.batch_size")
+    initial_sparsity: Share = Field(0.0, ge=0, lt=1, description="where the schedule starts")
+    begin: Share = Field(0.0, ge=0, lt=1, description="share of the steps before the first removal")
+    end: Share = Field(0.5, gt=0, le=1, description="share of the steps before the last removal")
+    frequency: int | None = Field(None, ge=1, description="steps between two removals")
+    exponent: float = Field(3.0, gt=0, description="of the schedule; 3 in the paper")
+
+    @field_validator("layers")
+    @classmethod
+    def _shares(cls, value: dict[str, Share]) -> dict[str, Share]:
+        for name, share in value.items():
+            if not 0 <= share < 1:
+                raise ValueError(f"'{name}' must be at least 0 and less than 1")
+        return value
+
+    @field_validator("end")
+    @classmethod
+    def _after_begin(cls, value: Share, info: Any) -> Share:
+        if value <= info.data.get("begin", 0.0):
+            raise ValueError("must be greater than 'begin'")
+        return value
+
+
+class Prune(Pass[PruneArgs]):
+    """Sets the smallest weights of each kernel to zero; biases and normalization stay."""
+
+    name = "prune"
+    Args = PruneArgs
+
+    def requires(self, model: keras.Model, context: PassContext) -> None:
+        """Checks that named layers exist and that there is data if fine-tuning is asked for."""
+        super().requires(model, context)
+        kernels, untreated = find_kernels(model)
+        names = {kernel.layer for kernel in kernels} | {item.layer for item in untreated}
+        for pattern in (*self.args.layers, *self.args.skip):
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise PreconditionError(
+                    f"no layer with weights is named '{pattern}'", hint=did_you_mean(pattern, names)
+                )
+        refused = [item for item in untreated if not self._skipped(item.layer)]
+        if refused and self.args.strict:
+            listed = "; ".join(f"{item.layer} ({item.kind}): {item.reason}" for item in refused)
+            raise PreconditionError(
+                f"layers that cannot be pruned: {listed}", hint="put them under 'skip'"
+            )
+        if self.args.epochs and not _can_train(context.dataset):
+            raise PreconditionError(
+                f"{self.args.epochs} epochs of fine-tuning need training samples with labels",
+                hint="give labelled data, or epochs: 0 to prune in one shot",
+            )
+
+    def apply(self, model: keras.Model, context: PassContext) -> PassResult:
+        """Prunes a copy of the model."""
+        effects, warnings = zeros_statement(context.targets)
+        for line in (*(f"prune: {effect['text']}" for effect in effects), *warnings):
+            context.tell(line)
+        copy = copy_of(model)
+        kernels, final = self._chosen(copy)
+        before = [kernel.values for kernel in kernels]
+        history = self._prune(copy, kernels, final, context)
+        modified = any(
+            not np.array_equal(old, kernel.values)
+            for old, kernel in zip(before, kernels, strict=True)
+        )
+        report = {
+            **self._report(copy, kernels, final),
+            "gzip_bytes_before": gzip_bytes(model),
+            "gzip_bytes": gzip_bytes(copy),
+            "history": history,
+            "targets": effects,
+            "warnings": warnings,
+        }
+        return PassResult(copy if modified else model, modified, report)
+
+    def ensures(self, before: keras.Model, result: PassResult, context: PassContext) -> None:
+        """Checks that each kernel has the zeros asked for, and the layers their names."""
+        super().ensures(before, result, context)
+        if [layer.name for layer in before.layers] != [layer.name for layer in result.model.layers]:
+            raise PostconditionError("the names of layers changed")
+        kernels, final = self._chosen(result.model)
+        for kernel, sparsity in zip(kernels, final, strict=True):
+            zeros = kernel.size - np.count_nonzero(kernel.values)
+            if zeros < zeros_asked(kernel.size, sparsity):
+                raise PostconditionError(
+                    f"{zeros} of {kernel.size} weights are zero, {sparsity:.1%} were asked for",
+                    where=kernel.layer,
+                )
+
+    def _skipped(self, layer: str) -> bool:
+        return any(fnmatchcase(layer, pattern) for pattern in self.args.skip)
+
+    def _chosen(self, model: keras.Model) -> tuple[list[Kernel], list[float]]:
+        """The kernels to prune, and the final sparsity of each."""
+        kernels = [kernel for kernel in find_kernels(model)[0] if not self._skipped(kernel.layer)]
+        patterns = self.args.layers.items()
+        return kernels, [
+            next((s for p, s in patterns if fnmatchcase(kernel.layer, p)), self.args.sparsity)
+            for kernel in kernels
+        ]
+
+    def _prune(
+        self, model: keras.Model, kernels: list[Kernel], final: list[float], context: PassContext
+    ) -> dict[str, list[float]]:
+        masks = Masks(kernels)
+        dataset = context.dataset
+        epochs = self.args.epochs
+        if epochs is None:
+            epochs = max(1, context.train.epochs // 4)
+        history: dict[str, list[float]] = {}
+        if epochs and kernels and dataset is not None and _can_train(dataset):
+            from edgekit.training.batches import steps_per_epoch
+            from edgekit.training.fit import fine_tune
+
+            size = self.args.batch_size or context.train.batch_size
+            steps = epochs * steps_per_epoch(len(dataset.train), size)
+            result = fine_tune(
+                model,
+                dataset,
+                epochs=epochs,
+                learning_rate=self.args.learning_rate or context.train.optimizer.learning_rate / 4,
+                batch_size=size,
+                seed=context.seed,
+                loss=context.train.loss,
+                callbacks=[self._remover(masks, final, steps), masks.callback()],
+                progress=context.progress,
+            )
+            history = result.history
+        masks.choose(final)
+        return history
+
+    def _remover(self, masks: Masks, final: list[float], steps: int) -> keras.callbacks.Callback:
+        """A Keras callback that removes weights as the schedule says."""
+        callbacks = require("keras", purpose="to prune models").callbacks
+        schedule = PolynomialSchedule.over(
+            steps,
+            begin=self.args.begin,
+            end=self.args.end,
+            frequency=self.args.frequency,
+            exponent=self.args.exponent,
+        )
+        numbers = iter(range(steps))
+
+        def begin(batch: int, logs: Any) -> None:  # noqa: ARG001
+            step = next(numbers)
+            if schedule.is_update(step):
+                masks.choose(
+                    [
+                        schedule.sparsity(step, initial=min(self.args.initial_sparsity, s), final=s)
+                        for s in final
+                    ]
+                )
+
+        return callbacks.LambdaCallback(on_train_batch_begin=begin)
+
+    def _report(
+        self, model: keras.Model, kernels: list[Kernel], final: list[float]
+    ) -> dict[str, Any]:
+        layers: list[dict[str, Any]] = []
+        for kernel, asked in zip(kernels, final, strict=True):
+            zeros = kernel.size - int(np.count_nonzero(kernel.values))
+            layers.append(
+                {
+                    "layer": kernel.layer,
+                    "kind": kernel.kind,
+                    "weight": kernel.name,
+                    "weights": kernel.size,
+                    "zeros": zeros,
+                    "sparsity": zeros / kernel.size,
+                    "asked": asked,
+                }
+            )
+        found, untreated = find_kernels(model)
+        skipped = {kernel.layer for kernel in found if self._skipped(kernel.layer)}
+        total = sum(kernel.size for kernel in kernels)
+        return {
+            "layers": layers,
+            "untreated": [
+                {"layer": item.layer, "kind": item.kind, "reason": item.reason}
+                for item in untreated
+            ]
+            + [{"layer": name, "reason": "skipped as asked"} for name in sorted(skipped)],
+            "sparsity": sum(layer["zeros"] for layer in layers) / total if total else 0.0,
+        }
+
+
+def _can_train(dataset: Dataset | None) -> bool:
+    return dataset is not None and len(dataset.train) > 0
+
+
+_EFFECTS = {
+    "none": "zero weights change nothing",
+    "smaller_file": "zero weights make the compressed file smaller, not the inference faster",
+    "faster": "zero weights make the inference faster",
+}
+
+
+def zeros_statement(targets: Sequence[Target]) -> tuple[list[dict[str, str]], list[str]]:
+    """What each target makes of zero weights, and a warning if that is nothing for all of them."""
+    effects = [
+        {
+            "target": target.name,
+            "effect": target.zeros.effect,
+            "text": f"{target.name}: {_EFFECTS[target.zeros.effect]}: {target.zeros.why}",
+        }
+        for target in targets
+    ]
+    if not targets:
+        return effects, [
+            "no target is chosen: on most runtimes zero weights only make the compressed file "
+            "smaller, and change neither latency nor memory"
+        ]
+    if all(target.zeros.effect == "none" for target in targets):
+        return effects, ["none of the chosen targets gains anything from zero weights"]
+    return effects, []
+
+
+def gzip_bytes(model: keras.Model) -> int:
+    """Size of all weights, in their own dtypes, after gzip."""
+    content = b"".join(np.ascontiguousarray(weight).tobytes() for weight in model.get_weights())
+    return len(gzip.compress(content, compresslevel=6, mtime=0))
+
+
+def prune(model: keras.Model, dataset: Dataset | None = None, **options: Any) -> PassResult:
+    """Prunes a copy of `model`; in one shot without a dataset.
+
+    Args:
+        model: a functional or Sequential model.
+        dataset: to fine-tune on.
+        options: the fields of `PruneArgs`, and those of `PassContext` such as `targets`.
+
+    Raises:
+        InputError: an argument that does not exist or does not fit.
+        PreconditionError: the model or the data do not allow what is asked.
+    """
+    return run_alone(Prune, model, dataset, options)
