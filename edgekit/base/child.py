@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
@@ -49,6 +50,7 @@ class Worker:
         self._preload = list(preload)
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Worker:
         return self
@@ -65,7 +67,7 @@ class Worker:
         """Starts the child without waiting for it; `call` does so when it is needed."""
         if self._process is not None and self._process.poll() is None:
             return
-        self.close()
+        self._end_child()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the child
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
         self._process = subprocess.Popen(
@@ -99,8 +101,21 @@ class Worker:
             raise _to_exception(answer["error"])
         return answer["result"]
 
+    @property
+    def scratch(self) -> Path:
+        """A temporary folder for what calls leave to later calls; goes when the worker closes."""
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="edgekit-")
+        return Path(self._scratch.name)
+
     def close(self) -> None:
-        """Ends the child."""
+        """Ends the child and removes the temporary folder."""
+        self._end_child()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+    def _end_child(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -127,12 +142,12 @@ class Worker:
                     raise self._died(function)
                 received += chunk
             elif time.monotonic() > deadline:
-                self.close()
+                self._end_child()
                 raise ConversionError(
                     f"took longer than {self.timeout_s:g} s and was stopped", where=function
                 )
             elif _resident_bytes(process.pid) > self.memory_bytes:
-                self.close()
+                self._end_child()
                 raise ConversionError(
                     f"used more than {self.memory_bytes / 2**30:.3g} GiB of memory and was stopped",
                     where=function,
@@ -145,7 +160,7 @@ class Worker:
         if self._log is not None:
             self._log.seek(0)
             tail = self._log.read().decode(errors="replace")[-_TAIL_CHARACTERS:].strip()
-        self.close()
+        self._end_child()
         how = f"exit code {code}"
         if code is not None and code < 0:
             how = signal.Signals(-code).name
