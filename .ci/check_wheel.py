@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.tflite_files import small_cnn
+
 MOST_MEGABYTES = 100.0
+FOUND_BEFORE = re.compile(r"pip|setuptools|pkg_resources|_distutils_hack|distutils-precedence")
+ARTIFACT = {
+    "path": "a.tflite",
+    "format": "tflite",
+    "precision": "int8",
+    "bytes": 1000,
+    "sha256": "0" * 64,
+}
+REPORT = {"recipe": "small", "run": ".", "artifacts": [ARTIFACT]}
 
 
 def run(*arguments: str) -> str:
@@ -23,40 +37,36 @@ def main() -> None:
     """Every help, the commands that need no extra, and the size of what was installed."""
     edgekit = sys.argv[1]
     listing = run(edgekit, "--help").partition("Commands:")[2]
-    commands = [
-        line.split()[0] for line in listing.splitlines() if line.startswith("  ") and line[2] != " "
-    ]
+    commands = re.findall(r"^  ([a-z]+)", listing, re.MULTILINE)
     for command in commands:
-        if "Examples:" not in run(edgekit, command, "--help"):
+        if f"edgekit {command}" not in run(edgekit, command, "--help").partition("Examples:")[2]:
             sys.exit(f"edgekit {command} --help has no example")
-    model = str(ROOT / "tests" / "files" / "tiny-int8.tflite")
-    run(edgekit, "inspect", model)
-    run(edgekit, "check", model, "--target", "raspberry-pi-4")
-    run(edgekit, "profile", model, "--target", "raspberry-pi-4", "--target", "coral-usb")
+    with tempfile.TemporaryDirectory() as scratch:
+        model, report = str(Path(scratch) / "small.tflite"), str(Path(scratch) / "run.json")
+        Path(model).write_bytes(small_cnn())
+        Path(report).write_text(json.dumps(REPORT))
+        run(edgekit, "inspect", model)
+        run(edgekit, "check", model, "--target", "raspberry-pi-4")
+        run(edgekit, "profile", model, "--target", "raspberry-pi-4", "--target", "coral-usb")
+        run(edgekit, "gate", report, "--budget", "bytes<=2000")
     for command in ("targets", "recipes", "doctor"):
         json.loads(run(edgekit, command, "--json"))
     json.loads(run(edgekit, "schema", "recipe", "--json"))
-    report = str(ROOT / "tests" / "files" / "run.json")
-    run(edgekit, "gate", report, "--budget", "bytes<=1000000")
-    # pip and setuptools were there before.
     sites = next((Path(edgekit).parent.parent / "lib").glob("python*")) / "site-packages"
-    own = [
-        path
-        for path in sites.iterdir()
-        if path.name.split("-")[0] not in ("pip", "setuptools", "pkg_resources", "_distutils_hack")
-    ]
-    size = sum(
-        file.stat().st_size
-        for path in own
-        for file in ([path] if path.is_file() else path.rglob("*"))
-        if file.is_file()
+    if (sites / "tensorflow").exists():
+        sys.exit("TensorFlow was installed without the extra")
+    megabytes = (
+        sum(size(path) for path in sites.iterdir() if not FOUND_BEFORE.match(path.name)) / 1e6
     )
-    megabytes = size / 1e6
     print(f"{len(commands)} commands with examples; {megabytes:.1f} MB installed without extras")
     if megabytes >= MOST_MEGABYTES:
         sys.exit(f"more than {MOST_MEGABYTES:g} MB")
-    if (sites / "tensorflow").exists():
-        sys.exit("TensorFlow was installed without the extra")
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 if __name__ == "__main__":
