@@ -31,7 +31,9 @@ _VIEWS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST"} | {
 _OVERWRITE = {"ADD", "SUB", "MUL", "DIV", "SOFTMAX"} | {
     *("Add", "Sub", "Subtract", "Mul", "Multiply", "Div", "Divide", "Softmax"),
 }
-_FUSED = ("Clip", "Relu")  # ONNX: part of the int8 kernel before it
+# ONNX and OpenVINO: what makes integers of floats, and what is part of the kernel before it.
+_QUANTIZERS = ("FakeQuantize", "QuantizeLinear")
+_FUSED = ("Add", "Clamp", "Clip", "Relu")
 _ONE_SCALAR = 4  # bytes: TFLite does not share memory of tensors this small
 
 
@@ -226,7 +228,7 @@ def _references(graph: Graph, home: Mapping[int, int]) -> dict[int, int]:
 
 def _homes(graph: Graph) -> dict[int, int]:
     """The tensor in whose memory another one lies, for those that share."""
-    home = _quantized_homes(graph) if graph.format == "onnx" else {}
+    home = {} if graph.format == "tflite" else _quantized_homes(graph)
     kept = {port.tensor for port in graph.outputs}
     unfit = {port.tensor for port in graph.inputs} | _fixed(graph)
     counts = _references(graph, {})
@@ -254,14 +256,14 @@ def _shared_input(
 
 
 def _quantized_homes(graph: Graph) -> dict[int, int]:
-    """ONNX QDQ: the float tensors around an operator never exist, its int8 kernel replaces them."""
+    """The float tensors between quantizers never exist: an int8 kernel does what is between them."""
     uses = Counter(tensor for op in graph.ops for tensor in op.inputs)
     kept = {port.tensor for port in (*graph.inputs, *graph.outputs)}
     home: dict[int, int] = {}
     for op in reversed(graph.ops):
         if not op.inputs or not op.outputs or uses[op.inputs[0]] != 1 or op.inputs[0] in kept:
             continue
-        if op.name == "QuantizeLinear":
+        if op.name in _QUANTIZERS:
             home[op.inputs[0]] = op.outputs[0]
         elif op.name in _FUSED and op.outputs[0] in home:
             home[op.inputs[0]] = home[op.outputs[0]]
