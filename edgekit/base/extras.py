@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import sys
 from types import ModuleType
 
 from edgekit.base.errors import MissingDependencyError
@@ -47,11 +48,32 @@ def require(module: str, *, purpose: str) -> ModuleType:
             f"{distribution} is needed {purpose} and is not installed",
             hint=f"pip install 'edgekit[{extra}]'",
         )
-    if root in ("keras", "tensorflow"):
-        # Read when they are first imported; without the last, TensorFlow logs to standard error.
-        os.environ["KERAS_BACKEND"] = "tensorflow"
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if root in ("keras", "tensorflow") and root not in sys.modules:
+        return _import_tensorflow(module)
     return importlib.import_module(module)
+
+
+def _import_tensorflow(module: str) -> ModuleType:
+    """Imports TensorFlow or Keras without the lines that they log while they load.
+
+    They are written by native code before any setting of TensorFlow's holds; whoever sets
+    TF_CPP_MIN_LOG_LEVEL sees them.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return importlib.import_module(module)
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere, os.fdopen(os.dup(2), "w") as still_shown:  # noqa: PTH123
+        python_stderr, sys.stderr = sys.stderr, still_shown
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            return importlib.import_module(module)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            sys.stderr = python_stderr
 
 
 def version(distribution: str) -> str | None:

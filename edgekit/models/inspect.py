@@ -69,7 +69,7 @@ def _places(shape: tuple[int | None, ...], layer: Any) -> int:
 
 def _dense(layer: Any) -> int:
     # Each weight is used once for each place that its output axes do not cover.
-    outputs = math.prod(size or 1 for size in layer.output.shape[1:])
+    outputs: int = math.prod(size or 1 for size in layer.output.shape[1:])
     units = int(layer.kernel.shape[-1])
     if hasattr(layer, "equation"):
         return _einsum(layer)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +61,8 @@ def load(argument: str, options: Options, root: Path) -> RawData:  # noqa: ARG00
     require("keras", purpose="to load its datasets")
     module = importlib.import_module(f"keras.datasets.{argument}")
     try:
-        (train_x, train_y), (test_x, test_y) = module.load_data()
+        with redirect_stdout(sys.stderr):  # Keras reports a download on standard output
+            (train_x, train_y), (test_x, test_y) = module.load_data()
     except Exception as error:  # noqa: BLE001 Keras raises a bare one when a download fails
         raise _not_there(argument, error) from None
     images = np.concatenate([train_x, test_x])
