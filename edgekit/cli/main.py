@@ -13,10 +13,10 @@ from typer.exceptions import TyperException
 import edgekit
 from edgekit.base.errors import EdgekitError, InputError, ToolError
 from edgekit.base.files import from_os_error
-from edgekit.cli import init, recipes, run, schema
+from edgekit.cli import init, recipes, run, schema, train
 from edgekit.cli.output import report_error
 
-COMMANDS = (init, recipes, run, schema)
+COMMANDS = (init, recipes, run, schema, train)
 
 app = typer.Typer(
     name="edgekit",
