@@ -13,10 +13,22 @@ from typer.exceptions import TyperException
 import edgekit
 from edgekit.base.errors import EdgekitError, InputError, ToolError
 from edgekit.base.files import from_os_error
-from edgekit.cli import init, recipes, run, schema, train
+from edgekit.cli import (
+    bench,
+    compress,
+    doctor,
+    gate,
+    init,
+    package,
+    recipes,
+    report,
+    run,
+    schema,
+    train,
+)
 from edgekit.cli.output import report_error
 
-COMMANDS = (init, recipes, run, schema, train)
+COMMANDS = (bench, compress, doctor, gate, init, package, recipes, report, run, schema, train)
 
 app = typer.Typer(
     name="edgekit",

@@ -7,18 +7,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgekit.base import errors
 from edgekit.base.errors import EdgekitError, MissingDependencyError, ToolError
 from edgekit.base.files import existing_file
+from edgekit.base.progress import Progress, silent
 from edgekit.devices.machine import Machine, machine
 from edgekit.devices.statistics import CONFIDENCE, Summary, summarize
 from edgekit.graph.read import read_graph
 from edgekit.schema.figure import Figure
-from edgekit.schema.results import Profile
+from edgekit.schema.results import Profile, ProfileReport
 
 _EDGE_TPU_OP = "edgetpu-custom-op"
 _GRACE_S = 120.0  # to import the runtime and to load the model
@@ -79,6 +80,44 @@ def bench_file(
     except EdgekitError as error:
         raise _missing_operator(path, error) or error from None
     return _profile(path, threads, host, answer)
+
+
+def bench_files(
+    paths: Sequence[Path],
+    *,
+    device: str = "host",
+    threads: int = 1,
+    max_seconds: float = 2.0,
+    runtime: str | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> ProfileReport:
+    """Measures several files one after the other; see `bench_file`.
+
+    Args:
+        paths: the files.
+        device: "host", this machine.
+        threads: that the runtime may use.
+        max_seconds: longest time of the timed runs of one file.
+        runtime: a name of the runtimes' registry.
+        seed: of the random inputs.
+        progress: receives the file being measured.
+
+    Raises:
+        MissingDependencyError: there is no such device.
+        EdgekitError: as `bench_file`, for the first file that fails.
+    """
+    if device != "host":
+        raise MissingDependencyError(
+            f"there is no device '{device}'", hint="'host' is this machine"
+        )
+    profiles = []
+    for done, path in enumerate(paths):
+        progress(f"measuring {path.name}", done, len(paths))
+        profiles.append(
+            bench_file(path, threads=threads, max_seconds=max_seconds, runtime=runtime, seed=seed)
+        )
+    return ProfileReport(profiles=tuple(profiles))
 
 
 def _ask_agent(request: Mapping[str, Any], path: Path, timeout_s: float) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def run_table(report: RunReport) -> Table:
     Accuracy is on the test split, with the difference from the float model in percentage points;
     parity is with the Keras model.
     """
-    table = _table(
+    table = plain_table(
         "artifact", "format", "precision", "size>", "accuracy>", "parity", "on", "latency>",
         "energy>",
     )  # fmt: skip
@@ -79,36 +79,38 @@ def run_table(report: RunReport) -> Table:
 
 
 def profile_table(profiles: Sequence[Profile]) -> RenderableType:
-    """Latency, energy and memory, one row a profile, with the methods and warnings below."""
-    table = _table("artifact", "on", "latency>", "energy>", "peak memory>", "p90>", "p99>", "cold>")
+    """Latency, energy and memory, one row a profile, with devices, methods and warnings below."""
+    measured = any("p90_ms" in profile.details for profile in profiles)
+    more = ("p90>", "p99>", "cold start>") if measured else ()
+    table = plain_table("artifact", "on", "latency>", "energy>", "peak memory>", *more)
     for profile in profiles:
         details = profile.details
         cold = details.get("cold_start_ms", {}).get("total")
+        times = (details.get("p90_ms"), details.get("p99_ms"), cold) if measured else ()
         table.add_row(
-            Text(profile.artifact, style="bold"),
-            Text(profile.target or profile.device),
+            Text(PurePath(profile.artifact).name, style="bold"),
+            Text(profile.place),
             _figure(profile.latency_ms, interval=True),
             _figure(profile.energy_mj),
             _figure(profile.peak_memory_bytes),
-            *(_milliseconds(number) for number in (details.get("p90_ms"), details.get("p99_ms"))),
-            _milliseconds(cold),
+            *(_milliseconds(time) for time in times),
         )
+    devices = dict.fromkeys(f"{profile.place}: {profile.device}" for profile in profiles)
     methods = dict.fromkeys(
-        f"{profile.artifact}: {profile.latency_ms.method}"
+        f"{PurePath(profile.artifact).name} on {profile.place}: {profile.latency_ms.method}"
         for profile in profiles
         if profile.latency_ms.method
     )
     return Group(
         table,
-        *_notes(methods, "dim"),
-        *_notes(_unmeasured(profiles), "dim"),
+        *_notes([*devices, *methods, *_unmeasured(profiles)], "dim"),
         *_notes(_warnings(profiles), "yellow"),
     )
 
 
 def verify_table(report: VerifyReport) -> RenderableType:
     """Parity of each artifact with its reference, and the limits that it broke."""
-    table = _table(
+    table = plain_table(
         "artifact", "reference", "samples>", "max diff>", "steps>", "SNR dB>", "top-1>",
         "metrics", "verdict",
     )  # fmt: skip
@@ -134,7 +136,7 @@ def verify_table(report: VerifyReport) -> RenderableType:
 
 def gate_table(report: GateReport) -> Table:
     """Each budget with its value, its limit and its verdict."""
-    table = _table("budget", "artifact", "value>", "limit>", "verdict", "why")
+    table = plain_table("budget", "artifact", "value>", "limit>", "verdict", "why")
     for result in report.results:
         table.add_row(
             Text(result.budget),
@@ -149,7 +151,7 @@ def gate_table(report: GateReport) -> Table:
 
 def stage_table(stages: Sequence[StageResult]) -> Table:
     """The stages of a run with their time, or that they came from the cache."""
-    table = _table("stage", "time>")
+    table = plain_table("stage", "time>")
     for stage in stages:
         table.add_row(Text(stage.name), "cached" if stage.cached else f"{stage.seconds:.1f} s")
     return table
@@ -157,14 +159,14 @@ def stage_table(stages: Sequence[StageResult]) -> Table:
 
 def bundle_view(result: PackResult) -> RenderableType:
     """What a bundle holds, and its hash."""
-    table = _table("member", "size>", "sha256")
+    table = plain_table("member", "size>", "sha256")
     for name, member in result.manifest.members.items():
         table.add_row(Text(name), show_bytes(member.bytes), member.sha256[:16])
     total = f"{result.bundle}: {show_bytes(result.bytes)}, sha256 {result.sha256}"
     return Group(table, Text(total))
 
 
-def _table(*headers: str) -> Table:
+def plain_table(*headers: str) -> Table:
     """A table with these columns; `>` at the end of a header aligns its column to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for header in headers:

@@ -10,15 +10,17 @@ _PREFIXES: dict[str, tuple[tuple[str, float], ...]] = {
     "bytes": (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10), ("B", 1.0)),
 }
 NOTHING = "-"
+_DIGITS = 3
+_MOST_DIGITS = 5
 
 
-def show_number(value: float) -> str:
-    """Three significant digits, without an exponent for the sizes that occur here."""
+def show_number(value: float, digits: int = _DIGITS) -> str:
+    """A number with this many significant digits, without an exponent where it is not tiny."""
     if value == 0:
         return "0"
-    if abs(value) >= 100:
+    if abs(value) >= 10 ** (digits - 1):
         return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) >= 1e-4 else f"{value:.2e}"
+    return f"{value:.{digits}g}" if abs(value) >= 1e-4 else f"{value:.{digits - 1}e}"
 
 
 def show_bytes(count: float) -> str:
@@ -44,12 +46,23 @@ def show_figure(figure: Figure, *, interval: bool = True) -> str:
     if figure.value is None:
         return NOTHING
     unit, factor = _prefix(figure.value, figure.unit or "")
+    ends = (figure.low, figure.high) if interval else (None, None)
+    low, high = (None if end is None else end / factor for end in ends)
+    digits = _digits(low, high)
     mark = "" if figure.origin == "measured" else "~"
-    text = f"{mark}{show_number(figure.value / factor)} {unit}".rstrip()
-    if interval and figure.low is not None and figure.high is not None:
-        low, high = show_number(figure.low / factor), show_number(figure.high / factor)
-        text += f" ({low} to {high})"
+    text = f"{mark}{show_number(figure.value / factor, digits)} {unit}".rstrip()
+    if low is not None and high is not None:
+        text += f" ({show_number(low, digits)} to {show_number(high, digits)})"
     return text
+
+
+def _digits(low: float | None, high: float | None) -> int:
+    """As many digits as it takes to tell the ends of an interval apart, from 3 to 5."""
+    if low is None or high is None:
+        return _DIGITS
+    options = range(_DIGITS, _MOST_DIGITS)
+    apart = (digits for digits in options if show_number(low, digits) != show_number(high, digits))
+    return next(apart, _MOST_DIGITS if low != high else _DIGITS)
 
 
 def _prefix(value: float, unit: str) -> tuple[str, float]:
