@@ -256,7 +256,7 @@ def _shared_input(
 
 
 def _quantized_homes(graph: Graph) -> dict[int, int]:
-    """The float tensors between quantizers never exist: an int8 kernel does what is between them."""
+    """Float tensors between quantizers never exist: one int8 kernel does what is between them."""
     uses = Counter(tensor for op in graph.ops for tensor in op.inputs)
     kept = {port.tensor for port in (*graph.inputs, *graph.outputs)}
     home: dict[int, int] = {}
