@@ -15,20 +15,40 @@ from edgekit.base.errors import EdgekitError, InputError, ToolError
 from edgekit.base.files import from_os_error
 from edgekit.cli import (
     bench,
+    check,
     compress,
     doctor,
     gate,
     init,
+    inspect,
     package,
+    profile,
     recipes,
     report,
     run,
     schema,
+    targets,
     train,
 )
 from edgekit.cli.output import report_error
 
-COMMANDS = (bench, compress, doctor, gate, init, package, recipes, report, run, schema, train)
+COMMANDS = (
+    bench,
+    check,
+    compress,
+    doctor,
+    gate,
+    init,
+    inspect,
+    package,
+    profile,
+    recipes,
+    report,
+    run,
+    schema,
+    targets,
+    train,
+)
 
 app = typer.Typer(
     name="edgekit",

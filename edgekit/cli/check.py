@@ -1,0 +1,63 @@
+"""`edgekit check`: whether a model runs on a target, and what to change if it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgekit.schema.results import CheckReport
+
+EXAMPLES = examples(
+    "edgekit check model.tflite --target coral-usb",
+    "edgekit check model.tflite --target stm32-h7a3-cubeai --json",
+)
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="A .tflite, .onnx or OpenVINO .xml file.")],
+    target: Annotated[str, typer.Option("--target", "-t", help="Name or .yaml file.")],
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Check that every operator, dtype, shape and memory need fits a target.
+
+    Exits with 1 if the model does not run there.
+    """
+    from edgekit.profiling.check import check_file, runs
+    from edgekit.profiling.targets import load_target
+
+    output = Output(json=json, quiet=quiet, verbose=verbose)
+    report = check_file(file, load_target(target))
+    output.result(report, lambda console: _render(console, report))
+    if not runs(report):
+        raise typer.Exit(1)
+
+
+def _render(console: Console, report: CheckReport) -> None:
+    from rich.table import Table
+
+    console.print(f"{report.artifact} on {report.target}: {report.verdict}", markup=False)
+    faults = [("", "", finding) for finding in report.findings]
+    faults += [
+        (f"{op.index} {op.op} {op.layer}", op.where, finding)
+        for op in report.ops
+        for finding in op.findings
+    ]
+    if faults:
+        table = Table("operator", "runs on", "found", "allowed", "fix")
+        for operator, where, finding in faults:
+            table.add_row(operator, where, finding.found, finding.allowed, finding.fix)
+        console.print(table)
+    for name, figure in report.memory.items():
+        if figure.value is not None:
+            origin = figure.origin or "published"
+            title = name.replace("_", " ")
+            console.print(f"{title}: {figure.value:,.0f} bytes {origin}", markup=False)

@@ -1,0 +1,142 @@
+"""`edgekit check`: does every operator, dtype, shape and memory need fit a target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgekit.graph.read import read_graph
+from edgekit.graph.types import Graph
+from edgekit.profiling.memory import Planner, plan
+from edgekit.profiling.placement import OpPlacement, place
+from edgekit.profiling.view import GraphView
+from edgekit.schema.figure import Figure
+from edgekit.schema.results import CheckReport, Finding, OpCheck
+from edgekit.schema.target import Target
+
+_ARENA = "activations packed greedily by size over their lifetimes"
+
+
+def check_file(path: Path, target: Target) -> CheckReport:
+    """Checks a model file against a target.
+
+    Raises:
+        ModelFileError: the file is corrupt or of an unknown kind.
+        MissingDependencyError: the reader of its format is not installed.
+    """
+    return check_graph(read_graph(path), target, str(path))
+
+
+def check_graph(graph: Graph, target: Target, artifact: str) -> CheckReport:
+    """Checks a graph against a target.
+
+    The verdict is `unsupported` if the format is not taken or an operator runs nowhere, else
+    `does_not_fit` if a memory is too small, else `fallback` if operators run on a lesser
+    processor than the first, else `ok`.
+    """
+    if graph.format not in target.runtime.formats:
+        return CheckReport(
+            artifact=artifact,
+            target=target.name,
+            verdict="unsupported",
+            findings=(_wrong_format(graph, target),),
+        )
+    view = GraphView(graph)
+    placed = place(view, target)
+    memory, faults = _memory(graph, target)
+    return CheckReport(
+        artifact=artifact,
+        target=target.name,
+        verdict=_verdict(placed, faults, target),
+        ops=tuple(
+            OpCheck(
+                index=op.index,
+                op=op.name,
+                layer=op.layer,
+                where=where.where or "nowhere",
+                findings=where.findings,
+            )
+            for op, where in zip(graph.ops, placed, strict=True)
+        ),
+        findings=tuple(faults),
+        memory=memory,
+    )
+
+
+def runs(report: CheckReport) -> bool:
+    """Whether the model runs on the target, be it on a lesser processor."""
+    return report.verdict in ("ok", "fallback")
+
+
+def planner_of(target: Target) -> Planner:
+    """How the target's runtime packs its arena."""
+    return "tflm" if target.device_class in ("mcu", "mcu_npu") else "tflite"
+
+
+def _verdict(placed: Sequence[OpPlacement], faults: Sequence[Finding], target: Target) -> str:
+    if any(place.where is None for place in placed):
+        return "unsupported"
+    if faults:
+        return "does_not_fit"
+    first = target.processors[0].name
+    return "ok" if all(place.where == first for place in placed) else "fallback"
+
+
+def _wrong_format(graph: Graph, target: Target) -> Finding:
+    takes = ", ".join(target.runtime.formats)
+    return Finding(
+        rule="format",
+        found=graph.format,
+        allowed=f"{target.runtime.name} takes {takes}",
+        severity="unsupported",
+        fix=f"export with --format {target.runtime.formats[0]}",
+    )
+
+
+def _memory(graph: Graph, target: Target) -> tuple[dict[str, Figure], list[Finding]]:
+    """Bytes that the model needs and that the target has, and where they are too few."""
+    spec = target.memory
+    arena = plan(graph, planner=planner_of(target)).arena_bytes
+    in_flash = spec.flash_bytes is not None
+    limit = spec.arena_bytes or spec.ram_bytes
+    ram = arena if in_flash else arena + graph.weight_bytes
+    figures = {
+        "arena": _needed(arena, _ARENA),
+        "ram_needed": _needed(ram, _ARENA + ("" if in_flash else ", and the weights")),
+        "ram_available": _given(limit, target),
+        "model": Figure(
+            value=graph.file_bytes, unit="bytes", origin="measured", method="size of the file"
+        ),
+    }
+    faults = []
+    if ram > limit:
+        faults.append(
+            _does_not_fit("ram", ram, limit, "use a smaller input, fewer channels, or int8")
+        )
+    if spec.flash_bytes is not None:
+        figures["flash_available"] = _given(spec.flash_bytes, target)
+        if graph.file_bytes > spec.flash_bytes:
+            faults.append(
+                _does_not_fit(
+                    "flash", graph.file_bytes, spec.flash_bytes, "prune channels or quantize"
+                )
+            )
+    return figures, faults
+
+
+def _needed(value: int, method: str) -> Figure:
+    return Figure(value=value, unit="bytes", origin="estimated", method=method)
+
+
+def _given(value: int, target: Target) -> Figure:
+    return Figure(value=value, unit="bytes", method=f"specification of {target.name}")
+
+
+def _does_not_fit(memory: str, needed: int, available: int, fix: str) -> Finding:
+    return Finding(
+        rule=memory,
+        found=f"{needed:,} bytes needed",
+        allowed=f"{available:,} bytes available",
+        severity="does_not_fit",
+        fix=fix,
+    )

@@ -1,0 +1,207 @@
+"""The time and energy of a whole graph on a target."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgekit.graph.types import Graph
+from edgekit.profiling.cost import OpTime, crossing_seconds, op_time
+from edgekit.profiling.placement import COMPILED, OpPlacement
+from edgekit.profiling.view import GraphView
+from edgekit.profiling.work import Work
+from edgekit.schema.names import Precision
+from edgekit.schema.target import KernelCosts, Processor, Target, Vehicle
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One inference.
+
+    Attributes:
+        ops: time of each operator.
+        crossing: seconds that tensors take over links between processors.
+        fixed: seconds that each inference costs whatever the network.
+        busy: seconds of work by processor; crossings count for the processor behind the link.
+        macs: multiply-accumulates that were charged.
+        bytes: bytes that were charged.
+    """
+
+    ops: tuple[OpTime, ...]
+    crossing: float
+    fixed: float
+    busy: Mapping[str, float]
+    macs: int
+    bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Latency of one inference."""
+        return sum(time.seconds for time in self.ops) + self.crossing + self.fixed
+
+
+def estimate(
+    view: GraphView, loads: Sequence[Work], placed: Sequence[OpPlacement], target: Target
+) -> Estimate | str:
+    """Estimates one inference, or says why that is not possible.
+
+    Args:
+        view: the graph.
+        loads: work of its operators.
+        placed: where they run.
+        target: the hardware.
+    """
+    processors = {processor.name: processor for processor in target.processors}
+    for work, place in zip(loads, placed, strict=True):
+        if place.where is None:
+            rule = place.findings[0].rule if place.findings else "operator"
+            return f"operator {work.op.index} ({work.op.name}) runs nowhere here: {rule}"
+        if work.op.name in COMPILED:
+            return "the file is compiled: its layers cannot be read, profile its source"
+        charged = target.precisions.get(work.precision)
+        if work.macs and (charged is None or charged not in processors[place.where].costs):
+            return f"no measurements of {work.precision} on this target's {place.where}"
+    shares = _streamed_shares(loads, placed, processors)
+    busy: dict[str, float] = defaultdict(float)
+    times = []
+    for work, place in zip(loads, placed, strict=True):
+        processor = processors[place.where or ""]
+        time = op_time(
+            work,
+            processor,
+            charged_costs(processor, work.precision, target),
+            target.memory,
+            streamed_share=shares.get(processor.name, 0.0),
+        )
+        times.append(time)
+        busy[processor.name] += time.seconds
+    crossing = _crossings(view.graph, placed, processors, busy)
+    used = {place.where for place, time in zip(placed, times, strict=True) if time.seconds}
+    fixed = 0.0
+    main = _main_precision(loads)
+    for name in used:
+        costs = charged_costs(processors[name or ""], main, target)
+        fixed += costs.us_per_inference * 1e-6
+        busy[name or ""] += costs.us_per_inference * 1e-6
+    live = [work for work in loads if not work.free]
+    return Estimate(
+        ops=tuple(times),
+        crossing=crossing,
+        fixed=fixed,
+        busy=dict(busy),
+        macs=sum(work.macs for work in live),
+        bytes=sum(work.bytes for work in live),
+    )
+
+
+def charged_costs(processor: Processor, precision: Precision, target: Target) -> KernelCosts:
+    """The costs that an operator of `precision` is charged by; the slowest known as a last resort.
+
+    Operators without weights may compute in a precision that the target has no costs for, such as
+    a float softmax at the end of an int8 network.
+    """
+    charged = target.precisions.get(precision)
+    if charged is not None and charged in processor.costs:
+        return processor.costs[charged]
+    return max(processor.costs.values(), key=lambda costs: costs.ps_per_activation_byte)
+
+
+def _main_precision(loads: Sequence[Work]) -> Precision:
+    by_macs: dict[Precision, int] = defaultdict(int)
+    for work in loads:
+        by_macs[work.precision] += work.macs
+    return max(by_macs, key=lambda precision: by_macs[precision], default="fp32")
+
+
+def _streamed_shares(
+    loads: Sequence[Work], placed: Sequence[OpPlacement], processors: Mapping[str, Processor]
+) -> dict[str, float]:
+    """Share of each processor's weights that does not fit its parameter cache."""
+    held: dict[str, int] = defaultdict(int)
+    for work, place in zip(loads, placed, strict=True):
+        if place.where and not work.free:
+            held[place.where] += work.weight_bytes
+    return {
+        name: max(0.0, 1 - (processors[name].parameter_cache_bytes or 0) / total)
+        for name, total in held.items()
+        if total and processors[name].parameter_cache_bytes is not None
+    }
+
+
+def crossing_bytes(graph: Graph, placed: Sequence[OpPlacement], processor: str) -> int:
+    """Bytes that cross the link of a processor in one inference; see `_crossing_tensors`."""
+    return sum(
+        graph.tensors[index].bytes
+        for tensors in _crossing_tensors(graph, placed, processor)
+        for index in tensors
+    )
+
+
+def _crossing_tensors(
+    graph: Graph, placed: Sequence[OpPlacement], processor: str
+) -> tuple[set[int], set[int]]:
+    """Tensors that go into a processor, and those that come out: each crosses once a direction."""
+    inside = {
+        index
+        for op, where in zip(graph.ops, placed, strict=True)
+        if where.where == processor
+        for index in op.outputs
+    }
+    into: set[int] = set()
+    out = {port.tensor for port in graph.outputs} & inside
+    for op, where in zip(graph.ops, placed, strict=True):
+        if where.where == processor:
+            into.update(i for i in op.inputs if not graph.tensors[i].constant and i not in inside)
+        else:
+            out.update(inside.intersection(op.inputs))
+    return into, out
+
+
+def _crossings(
+    graph: Graph,
+    placed: Sequence[OpPlacement],
+    processors: Mapping[str, Processor],
+    busy: dict[str, float],
+) -> float:
+    """Seconds that tensors take over links."""
+    total = 0.0
+    for name, processor in processors.items():
+        if processor.link is None:
+            continue
+        for tensors in _crossing_tensors(graph, placed, name):
+            seconds = crossing_seconds(sum(graph.tensors[i].bytes for i in tensors), processor)
+            busy[name] += seconds
+            total += seconds
+    return total
+
+
+def energy_j(result: Estimate, target: Target) -> float | None:
+    """Energy of one inference in joules, over the scope of the target's power; None if unknown.
+
+    idle power times latency, plus each processor's active power above idle times its work, plus
+    energy per multiply-accumulate, per byte and per inference.
+    """
+    power = target.power
+    if power is None:
+        return None
+    active = sum(power.active_w[name] * seconds for name, seconds in result.busy.items())
+    work = result.macs * power.pj_per_mac + result.bytes * power.pj_per_byte
+    return power.idle_w * result.seconds + active + work * 1e-12 + power.mj_per_inference * 1e-3
+
+
+def flight_seconds_per_hour(seconds: float, extra_j: float, vehicle: Vehicle) -> float:
+    """Flight time that an hour of continuous inference costs, in seconds.
+
+    extra watts / hover watts * 3600: in an hour the extra power takes extra_w * 3600 joules from
+    the battery, which hovering would have used in extra_w * 3600 / hover_w seconds. The extra
+    power is the energy above idle of one inference times inferences a second, which are no more
+    than the camera has frames.
+
+    Args:
+        seconds: latency of one inference.
+        extra_j: energy of one inference above idle, in joules.
+        vehicle: the drone.
+    """
+    rate = vehicle.camera_hz if seconds <= 0 else min(vehicle.camera_hz, 1 / seconds)
+    return extra_j * rate / vehicle.hover_w * 3600

@@ -1,0 +1,108 @@
+"""Which processor runs each operator, and why not a better one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgekit.graph.types import Op
+from edgekit.profiling.rules import RULE_SETS, OpView, RuleSet
+from edgekit.profiling.view import WEIGHTED, GraphView
+from edgekit.schema.results import Finding
+from edgekit.schema.target import Target
+
+# What the Edge TPU compiler leaves behind: the file is already compiled for its processor.
+COMPILED = {"edgetpu-custom-op": "edgetpu"}
+
+
+@dataclass(frozen=True)
+class OpPlacement:
+    """Where an operator runs.
+
+    Attributes:
+        where: name of the processor, or None if none of the target takes it.
+        findings: broken rules: those of the processors before `where`.
+    """
+
+    where: str | None
+    findings: tuple[Finding, ...] = ()
+
+
+def place(view: GraphView, target: Target) -> list[OpPlacement]:
+    """Places each operator on the first of the target's processors that takes it.
+
+    A compiler that makes a single subgraph leaves everything behind that comes after an operator
+    which it cannot map; conversions of an input's dtype do not count.
+    """
+    rule_sets: list[RuleSet] = [
+        RULE_SETS.get(processor.rules, where=target.name) for processor in target.processors
+    ]
+    broken = [[_findings(view, op, rules, target) for op in view.graph.ops] for rules in rule_sets]
+    for number, rules in enumerate(rule_sets):
+        if rules.partition == "single":
+            broken[number] = _with_downstream(view, broken[number], rules)
+    return [
+        _place(target, [column[index] for column in broken]) for index in range(len(view.graph.ops))
+    ]
+
+
+def _findings(view: GraphView, op: Op, rules: RuleSet, target: Target) -> list[Finding]:
+    if op.index in view.free:
+        return []
+    if op.kind in WEIGHTED:
+        precision = view.op_precision(op)
+        if precision not in target.precisions:
+            return [
+                Finding(
+                    rule="precision",
+                    found=precision,
+                    allowed=", ".join(target.precisions),
+                    severity="blocks",
+                    fix=f"export with --precision {next(iter(target.precisions))}",
+                )
+            ]
+    if op.name in COMPILED and COMPILED[op.name] == rules.name:
+        return []
+    return rules.findings(OpView(view, op))
+
+
+def _with_downstream(
+    view: GraphView, findings: Sequence[list[Finding]], rules: RuleSet
+) -> list[list[Finding]]:
+    tainted: set[int] = set()  # tensors made on the CPU after the subgraph was left
+    inputs = {port.tensor for port in view.graph.inputs}
+    result: list[list[Finding]] = []
+    for op, own in zip(view.graph.ops, findings, strict=True):
+        found = list(own)
+        if not found and tainted.intersection(op.inputs):
+            found = [_DOWNSTREAM.model_copy(update={"allowed": _downstream_rule(rules)})]
+        result.append(found)
+        entry = op.kind == "quantize" and any(index in inputs for index in op.inputs)
+        if found and not entry:
+            tainted.update(op.outputs)
+    return result
+
+
+_DOWNSTREAM = Finding(
+    rule="partition",
+    found="comes after an operator that stays on the CPU",
+    allowed="",
+    severity="blocks",
+    fix="replace the operator before it that is not mapped, or move it to the end",
+)
+
+
+def _downstream_rule(rules: RuleSet) -> str:
+    return f"{rules.title} compiler makes one subgraph: what follows an unmapped operator stays out"
+
+
+def _place(target: Target, findings: Sequence[list[Finding]]) -> OpPlacement:
+    passed: list[Finding] = []
+    for processor, found in zip(target.processors, findings, strict=True):
+        if not found:
+            marked = tuple(f.model_copy(update={"severity": "fallback"}) for f in passed)
+            return OpPlacement(processor.name, marked)
+        passed += found
+    return OpPlacement(
+        None, tuple(f.model_copy(update={"severity": "unsupported"}) for f in passed)
+    )

@@ -1,0 +1,55 @@
+"""Targets by name or by file."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from edgekit.base.errors import TargetError, did_you_mean
+from edgekit.schema.shipped import shipped_dir
+from edgekit.schema.target import Target, read_target
+
+
+def target_names() -> list[str]:
+    """Names of the shipped targets, sorted."""
+    return sorted(path.stem for path in shipped_dir("targets").glob("*.yaml"))
+
+
+def load_target(name_or_path: str) -> Target:
+    """A shipped target by its name, or any target by the path of its .yaml file.
+
+    Raises:
+        TargetError: there is none, or its file cannot be used.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        return read_target(path)
+    if name_or_path not in target_names():
+        raise TargetError(
+            f"unknown target '{name_or_path}'", hint=did_you_mean(name_or_path, target_names())
+        )
+    return _load_shipped(name_or_path)
+
+
+@cache
+def _load_shipped(name: str) -> Target:
+    return read_target(shipped_dir("targets") / f"{name}.yaml")
+
+
+def all_targets() -> list[Target]:
+    """The shipped targets, by name."""
+    return [_load_shipped(name) for name in target_names()]
+
+
+def named_target(name: str | None, action: str) -> Target:
+    """The target that a command was asked for.
+
+    Raises:
+        TargetError: no name was given, there is none of that name, or its file cannot be used.
+    """
+    if name is None:
+        raise TargetError(
+            f"'{action}' needs the name or the file of a target",
+            hint=f"edgekit targets {action} NAME; names: {', '.join(target_names())}",
+        )
+    return load_target(name)

@@ -1,0 +1,149 @@
+"""A graph with what profiling and checks ask of it: producers, consumers, precisions, fusions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property
+
+from edgekit.graph.types import Graph, Op, Tensor
+from edgekit.schema.names import Precision
+
+WEIGHTED = frozenset({"conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"})
+_FOLLOWERS = frozenset({"activation", "elementwise", "normalization"})
+_QUANTIZERS = frozenset({"QuantizeLinear", "FakeQuantize"})
+_CONVERSIONS = frozenset({"DequantizeLinear", "Convert", "Cast", "CAST", "DEQUANTIZE"})
+_BY_DTYPE: dict[str, Precision] = {
+    "float32": "fp32",
+    "float64": "fp32",
+    "float16": "fp16",
+    "bfloat16": "fp16",
+    "int8": "int8",
+    "uint8": "int8",
+    "int16": "int16x8",
+}
+
+
+class GraphView:
+    """Derived facts of one graph, each found once.
+
+    Args:
+        graph: as read from a file.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def tensors(self, indices: tuple[int, ...]) -> list[Tensor]:
+        """The tensors at `indices`."""
+        return [self.graph.tensors[index] for index in indices]
+
+    @cached_property
+    def producers(self) -> Mapping[int, Op]:
+        """The operator that makes a tensor."""
+        return {index: op for op in self.graph.ops for index in op.outputs}
+
+    @cached_property
+    def consumers(self) -> Mapping[int, list[Op]]:
+        """The operators that read a tensor."""
+        found: dict[int, list[Op]] = {}
+        for op in self.graph.ops:
+            for index in set(op.inputs):
+                found.setdefault(index, []).append(op)
+        return found
+
+    @cached_property
+    def constants(self) -> frozenset[int]:
+        """Tensors whose values are known before the first run: weights and what is made of them."""
+        known = {tensor.index for tensor in self.graph.tensors if tensor.constant}
+        for op in self.graph.ops:
+            if op.inputs and all(index in known for index in op.inputs):
+                known.update(op.outputs)
+        return frozenset(known)
+
+    def activations_in(self, op: Op) -> list[Tensor]:
+        """Inputs that change from run to run."""
+        return [t for t in self.tensors(op.inputs) if t.index not in self.constants]
+
+    def weights_in(self, op: Op) -> list[Tensor]:
+        """Constant inputs, in the dtype that the file stores them in."""
+        return [self._stored(t) for t in self.tensors(op.inputs) if t.index in self.constants]
+
+    def _stored(self, tensor: Tensor) -> Tensor:
+        # Weights may pass through a dequantize, a cast or a reshape before they are used.
+        for _ in range(len(self.graph.ops)):
+            maker = self.producers.get(tensor.index)
+            if maker is None or not maker.inputs:
+                break
+            tensor = self.graph.tensors[maker.inputs[0]]
+        return tensor
+
+    @cached_property
+    def explicit_quantization(self) -> bool:
+        """Whether the file states its quantization as operators (ONNX QDQ, OpenVINO)."""
+        return any(op.name in _QUANTIZERS for op in self.graph.ops)
+
+    def op_precision(self, op: Op) -> Precision:
+        """The precision that an operator computes in.
+
+        Files with explicit quantization are int8 throughout: runtimes fuse the quantize and
+        dequantize pairs into integer kernels.
+        """
+        if self.explicit_quantization:
+            return "int8"
+        data = [*self.activations_in(op), *self.tensors(op.outputs)]
+        activation: Precision = next(
+            (_BY_DTYPE[t.dtype] for t in data if t.dtype in _BY_DTYPE), "fp32"
+        )
+        if activation != "fp32" or op.kind not in WEIGHTED:
+            return activation
+        stored = {tensor.dtype for tensor in self.weights_in(op)}
+        if stored & {"int4", "uint4", "int2"}:
+            return "int4-weight"
+        if stored & {"int8", "uint8"}:
+            return "int8-dynamic"
+        return "fp16" if stored & {"float16", "bfloat16"} else "fp32"
+
+    @cached_property
+    def precision(self) -> Precision:
+        """The one word for the file: that of its operators with weights; `mixed` if they differ."""
+        live = [op for op in self.graph.ops if op.index not in self.free]
+        heavy = [op for op in live if op.kind in WEIGHTED and self.weights_in(op)]
+        found = Counter(self.op_precision(op) for op in heavy or live)
+        if not found:
+            return "fp32"
+        return next(iter(found)) if len(found) == 1 else "mixed"
+
+    @cached_property
+    def free(self) -> frozenset[int]:
+        """Operators that cost nothing of their own at run time.
+
+        Those on constants are computed once, before the first run. In ONNX and OpenVINO files the
+        runtime fuses quantize and dequantize pairs, and an activation, a bias, a scale or a
+        normalization whose only other inputs are constant, into the operator before them. TFLite
+        files come fused.
+        """
+        free = {op.index for op in self.graph.ops if set(op.outputs) <= self.constants}
+        if self.graph.format == "tflite":
+            return frozenset(free)
+        ports = {port.tensor for port in (*self.graph.inputs, *self.graph.outputs)}
+        hosts: set[int] = set()  # operators that others are fused into, and the fused themselves
+        for op in self.graph.ops:
+            if op.index in free:
+                continue
+            if op.name in _QUANTIZERS | _CONVERSIONS and not ports & {*op.inputs, *op.outputs}:
+                free.add(op.index)
+                hosts.add(op.index)
+                continue
+            if op.kind in WEIGHTED:
+                hosts.add(op.index)
+                continue
+            sources = self.activations_in(op)
+            if op.kind not in _FOLLOWERS or len(sources) != 1:
+                continue
+            maker = self.producers.get(sources[0].index)
+            alone = len(self.consumers.get(sources[0].index, [])) == 1
+            if maker is not None and maker.index in hosts and alone:
+                free.add(op.index)
+                hosts.add(op.index)
+        return frozenset(free)

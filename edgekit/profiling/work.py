@@ -1,0 +1,100 @@
+"""What an operator asks of a processor: multiply-accumulates, bytes, and its matrix shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgekit.graph.types import Op, OpClass, Tensor, dtype_bits
+from edgekit.profiling.view import GraphView
+from edgekit.schema.names import Precision
+
+# These change a shape, not the data; runtimes do them in place.
+_RESHAPES = frozenset(
+    {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
+)
+_BITS: dict[Precision, int] = {"int8": 8, "fp16": 16, "int16x8": 16}
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """An operator as a product of (m, k) by (k, n) matrices, `groups` times."""
+
+    m: int
+    k: int
+    n: int
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Work:
+    """The load of one operator on one sample.
+
+    Attributes:
+        op: the operator.
+        precision: that it computes in.
+        activation_bytes: read and written.
+        weight_bytes: read.
+        gemm: None if it is not a matrix product.
+        free: whether the runtime fuses it away or computes it once.
+    """
+
+    op: Op
+    precision: Precision
+    macs: int
+    activation_bytes: int
+    weight_bytes: int
+    gemm: Gemm | None
+    free: bool
+
+    @property
+    def kind(self) -> OpClass:
+        """The class that the cost model charges it by."""
+        return self.op.kind
+
+    @property
+    def bytes(self) -> int:
+        """All bytes that it moves."""
+        return self.activation_bytes + self.weight_bytes
+
+
+def works(view: GraphView) -> Iterator[Work]:
+    """The work of every operator, in the file's order."""
+    for op in view.graph.ops:
+        precision = view.op_precision(op)
+        moved = [*view.activations_in(op), *view.tensors(op.outputs)]
+        reshape = op.name in _RESHAPES
+        yield Work(
+            op=op,
+            precision=precision,
+            macs=op.macs,
+            activation_bytes=0 if reshape else sum(_bytes(t, precision) for t in moved),
+            weight_bytes=0 if reshape else sum(_bytes(t, precision) for t in view.weights_in(op)),
+            gemm=_gemm(view, op),
+            free=op.index in view.free,
+        )
+
+
+def _bytes(tensor: Tensor, precision: Precision) -> int:
+    # Tensors between quantize and dequantize pairs are float in the file, integer at run time.
+    bits = min(dtype_bits(tensor.dtype), _BITS.get(precision, 64))
+    if tensor.dtype in ("int32", "int64"):  # biases and shapes stay as they are
+        bits = dtype_bits(tensor.dtype)
+    return (tensor.elements * bits + 7) // 8
+
+
+def _gemm(view: GraphView, op: Op) -> Gemm | None:
+    if op.macs == 0 or not op.outputs:
+        return None
+    output = view.graph.tensors[op.outputs[0]]
+    if op.kind not in ("conv", "pointwise", "depthwise", "dense", "matmul") or not output.shape:
+        return None
+    channels_first = view.graph.format != "tflite" and op.kind in ("conv", "pointwise", "depthwise")
+    channels = output.shape[1 if channels_first and len(output.shape) > 1 else -1] or 1
+    k = max(1, math.ceil(op.macs / max(1, output.elements)))
+    m = max(1, output.elements // channels)
+    if op.kind == "depthwise":
+        return Gemm(m, k, 1, groups=channels)
+    groups = int(op.attributes.get("group", op.attributes.get("groups", 1)) or 1)
+    return Gemm(m, k, max(1, channels // groups), groups)

@@ -1,0 +1,261 @@
+"""The target: hardware and its runtime, what they take, and what an operator costs on them.
+
+Every number names its source; a number that nobody has published is listed under `assumed` with
+the reason for it. The parameters of `costs` come from the target's own reference measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from edgekit.base.errors import TargetError
+from edgekit.schema.base import Document
+from edgekit.schema.names import Format, Precision
+from edgekit.schema.yamlfile import parse_yaml, read_yaml, validate
+
+DeviceClass = Literal[
+    "phone", "sbc_cpu", "x86_cpu", "edgetpu", "mcu", "mcu_npu", "npu", "gpu", "dsp", "fpga", "drone"
+]
+MacClass = Literal["conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"]
+Origin = Literal["fitted", "datasheet", "derived", "assumed"]
+
+
+class Source(Document):
+    """Where a number was published."""
+
+    id: str
+    title: str
+    url: str
+
+
+class Reference(Document):
+    """Published measurements that the target stands for, in the words of the measurement table."""
+
+    device: str
+    runtime: str
+    threads: int | None = None
+    precision: Precision
+
+
+class RuntimeSpec(Document):
+    """The software that runs the model; it matters as much as the silicon."""
+
+    name: str
+    version: str | None = None
+    threads: int | None = Field(None, ge=1)
+    formats: tuple[Format, ...] = Field(min_length=1)
+
+
+class KernelCosts(Document):
+    """What the kernels of one precision cost on one processor, beyond the memory's limit.
+
+    The time of an operator is the sum of its terms: multiply-accumulates by class, activation
+    bytes read and written, weight bytes read, and one dispatch.
+    """
+
+    origin: Origin
+    source: str | None = Field(None, description="id of a source")
+    measurements: int = Field(0, ge=0, description="how many measurements the fit used")
+    ps_per_mac: dict[MacClass, float] = Field(default_factory=dict)
+    ps_per_activation_byte: float = Field(0.0, ge=0)
+    ps_per_weight_byte: float = Field(0.0, ge=0)
+    us_per_op: float = Field(0.0, ge=0)
+    us_per_inference: float = Field(0.0, ge=0)
+    seen: tuple[str, ...] = Field((), description="operator classes that the fit saw")
+
+    @field_validator("ps_per_mac")
+    @classmethod
+    def _not_negative(cls, value: dict[MacClass, float]) -> dict[MacClass, float]:
+        if any(number < 0 for number in value.values()):
+            raise ValueError("must not be negative")
+        return value
+
+
+class SystolicArray(Document):
+    """A grid of multiply-accumulate units that holds weights and streams activations."""
+
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+    clock_mhz: float = Field(gt=0)
+    dataflow: Literal["weight_stationary"] = "weight_stationary"
+
+
+class Link(Document):
+    """The connection that tensors cross to reach a processor and to come back."""
+
+    name: str
+    gb_per_s: float = Field(gt=0)
+    us_per_transfer: float = Field(0.0, ge=0)
+    source: str | None = None
+
+
+class Processor(Document):
+    """One processor; those named first are preferred."""
+
+    name: str
+    kind: Literal["cpu", "npu", "gpu", "dsp", "fpga"]
+    rules: str = Field(description="name of the rule set that says which operators it takes")
+    costs: dict[Precision, KernelCosts] = Field(min_length=1)
+    array: SystolicArray | None = None
+    parameter_cache_bytes: int | None = Field(
+        None, ge=0, description="weights beyond it are streamed over the link at every inference"
+    )
+    link: Link | None = None
+
+
+class MemorySpec(Document):
+    """Memories and the bandwidth that no kernel can exceed."""
+
+    ram_bytes: int = Field(gt=0)
+    flash_bytes: int | None = Field(
+        None, gt=0, description="where weights stay; None: they are loaded into RAM"
+    )
+    arena_bytes: int | None = Field(None, gt=0, description="most that activations may take")
+    cache_bytes: int = Field(0, ge=0, description="operators within it do not wait for the RAM")
+    bandwidth_gb_s: float = Field(gt=0)
+    source: str | None = None
+
+
+class PowerSpec(Document):
+    """Power of what `scope` says.
+
+    Energy of an inference: idle power over its latency, plus the active power of each processor
+    (above idle) over the time that it works, plus `pj_per_mac`, `pj_per_byte` and
+    `mj_per_inference`.
+    """
+
+    scope: str
+    idle_w: float = Field(ge=0)
+    active_w: dict[str, float] = Field(description="above idle, by processor")
+    pj_per_mac: float = Field(0.0, ge=0)
+    pj_per_byte: float = Field(0.0, ge=0)
+    mj_per_inference: float = Field(0.0, ge=0)
+    source: str | None = None
+
+
+class Vehicle(Document):
+    """The drone that carries the computer."""
+
+    name: str
+    mass_g: float | None = Field(None, gt=0, description="ready to fly")
+    battery_wh: float = Field(gt=0)
+    hover_w: float = Field(gt=0)
+    flight_time_min: float = Field(gt=0, description="hovering, without payload")
+    camera_hz: float = Field(gt=0, description="no more inferences than frames")
+    source: str | None = None
+
+
+class Published(Document):
+    """A published measurement of the target."""
+
+    model: str
+    precision: Precision
+    threads: int | None = None
+    latency_ms: float = Field(gt=0)
+    energy_mj: float | None = Field(None, gt=0)
+    source: str
+
+
+class PredictionError(Document):
+    """How far predictions of latency were from measurements that the fit had not seen.
+
+    Attributes:
+        low: 10th percentile of measured over predicted.
+        high: 90th percentile of measured over predicted.
+    """
+
+    median_pct: float = Field(ge=0)
+    p90_pct: float = Field(ge=0)
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+    models: int = Field(ge=1)
+    method: str
+
+
+class Zeros(Document):
+    """What the target makes of weights that are zero."""
+
+    effect: Literal["none", "smaller_file", "faster"]
+    why: str
+
+
+class Target(Document):
+    """Hardware with its runtime, as predictions and checks see it."""
+
+    edgekit_target: Literal[1] = 1
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    title: str
+    device_class: DeviceClass
+    reference: tuple[Reference, ...] = ()
+    sources: tuple[Source, ...] = ()
+    runtime: RuntimeSpec
+    precisions: dict[Precision, Precision | None] = Field(
+        description="precisions of the files that it takes, each with the precision whose costs it "
+        "is charged by; null: it runs, but nobody has measured how fast"
+    )
+    processors: tuple[Processor, ...] = Field(min_length=1)
+    memory: MemorySpec
+    power: PowerSpec | None = None
+    vehicle: Vehicle | None = None
+    zeros: Zeros
+    channel_multiple: int = Field(1, ge=1, description="channels that fill the kernel's tiles")
+    measurements: tuple[Published, ...] = ()
+    error: dict[Precision, PredictionError] | None = Field(
+        None, description="None: not compared with measurements"
+    )
+    assumed: dict[str, str] = Field(
+        default_factory=dict, description="key of an unpublished figure, and the reason for it"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Target:
+        known = {source.id for source in self.sources}
+        unknown = sorted({used for used in _sources_used(self) if used not in known})
+        if unknown:
+            raise ValueError(f"source '{unknown[0]}' is not in 'sources' ({', '.join(known)})")
+        names = [processor.name for processor in self.processors]
+        if len(set(names)) != len(names):
+            raise ValueError("two processors have one name")
+        if self.power and set(self.power.active_w) != set(names):
+            raise ValueError(f"power.active_w must name each processor: {', '.join(names)}")
+        costed = {precision for processor in self.processors for precision in processor.costs}
+        without = sorted({word for word in self.precisions.values() if word} - costed)
+        if without:
+            raise ValueError(f"no processor has costs for {without[0]} (see precisions)")
+        return self
+
+
+def _sources_used(target: Target) -> Iterator[str]:
+    parts = [
+        target.memory,
+        target.power,
+        target.vehicle,
+        *target.measurements,
+        *(processor.link for processor in target.processors),
+        *(costs for processor in target.processors for costs in processor.costs.values()),
+    ]
+    for part in parts:
+        if part is not None and part.source is not None:
+            yield part.source
+
+
+def read_target(path: Path) -> Target:
+    """Reads a target file.
+
+    Raises:
+        TargetError: it cannot be used; the place names file, line and column.
+    """
+    return validate(Target, read_yaml(path, TargetError), TargetError)
+
+
+def parse_target(text: str, path: str) -> Target:
+    """Builds a target from YAML text; `path` is for messages.
+
+    Raises:
+        TargetError: it cannot be used.
+    """
+    return validate(Target, parse_yaml(text, path, TargetError), TargetError)
