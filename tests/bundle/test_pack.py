@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.base.errors import DataError, InputError
+from edgekit.base.errors import BundleError, DataError, InputError, StorageError
+from edgekit.bundle import pack as pack_module
 from edgekit.bundle.load import load_report, open_bundle
 from edgekit.bundle.pack import pack, pack_files, pack_run, package
 from edgekit.schema.results import RunReport, StageResult
@@ -181,3 +183,55 @@ def test_an_unsafe_name_is_refused(run_directory: Path, report: RunReport, tmp_p
 def test_nothing_to_pack_is_an_error(report: RunReport, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no artifact"):
         pack(report, [], tmp_path / "out.zip")
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(
+    run_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, sources: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(pack_module, "write_archive", full)
+    with pytest.raises(StorageError, match="No space left"):
+        pack_run(run_directory, tmp_path / "out" / "bundle.zip")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_failed_pack_keeps_the_bundle_that_was_there(
+    run_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Path(pack_run(run_directory).bundle)
+    before = bundle.read_bytes()
+
+    def wrong(path: Path, sources: object) -> None:
+        path.write_bytes(before[:-1])
+
+    monkeypatch.setattr(pack_module, "write_archive", wrong)
+    with pytest.raises(BundleError):  # it is verified before it takes the old one's place
+        pack_run(run_directory)
+    assert bundle.read_bytes() == before
+
+
+def test_the_code_on_the_card_runs(
+    tmp_path: Path, artifact_writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "relu",
+        [helper.make_tensor_value_info("x", kind, [1, 4])],
+        [helper.make_tensor_value_info("y", kind, [1, 4])],
+    )
+    opset = [helper.make_opsetid("", 13)]
+    content = helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    model = artifact_writer(tmp_path, "relu.onnx", content, "fp32")
+    bundle = open_bundle(Path(pack_files([model], tmp_path / "relu.zip").bundle))
+    monkeypatch.chdir(bundle.extract(tmp_path / "extracted"))
+    code = Path("MODEL_CARD.md").read_text().split("```python\n")[1].split("```")[0]
+    samples = {"x": np.array([[1, -1, 2, -2], [3, 4, -3, -4]], np.float32)}
+    names: dict[str, object] = {"samples": samples}
+    exec(code, names)
+    np.testing.assert_array_equal(names["answers"]["y"], np.maximum(samples["x"], 0))
