@@ -1,0 +1,114 @@
+"""What is to be exported, and what an exporter is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from edgekit.base.child import Worker
+from edgekit.base.errors import InputError
+from edgekit.base.files import sha256_file
+from edgekit.schema.names import Format, Precision
+
+_SAVED_MODELS = "edgekit.export.savedmodel"
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """One model file to make.
+
+    Attributes:
+        model: the Keras model file.
+        format: of the output.
+        precision: of the output.
+        output: the file to write; for OpenVINO the .xml, with the .bin beside it.
+        calibration: .npz of arrays by input name, for tflite int8 and int16x8.
+        master: the int8 .tflite file that onnx and openvino int8 derive from.
+        opset: onnx only.
+        calibration_samples: use the first so many; None: as the model's quantization plan says.
+    """
+
+    model: Path
+    format: Format
+    precision: Precision
+    output: Path
+    calibration: Path | None = None
+    master: Path | None = None
+    opset: int | None = None
+    calibration_samples: int | None = None
+
+
+class Exporter(ABC):
+    """Converts to one format, in a child process.
+
+    Attributes:
+        precisions: that the format is made in.
+        calibrated: those that need calibration samples.
+        derived: those that derive from the int8 TFLite master.
+    """
+
+    precisions: ClassVar[tuple[Precision, ...]]
+    calibrated: ClassVar[tuple[Precision, ...]] = ()
+    derived: ClassVar[tuple[Precision, ...]] = ()
+
+    @abstractmethod
+    def convert(self, job: ExportJob, output: Path, worker: Worker) -> None:
+        """Converts the Keras model to `output`, which need not be the job's own.
+
+        Raises:
+            ConversionError: the converter failed, died, or passed a limit.
+        """
+
+    def derive(
+        self, master: Path, record: str, output: Path, worker: Worker, *, opset: int | None
+    ) -> None:
+        """Converts an int8 .tflite file to the same network in this format.
+
+        Args:
+            master: the .tflite file.
+            record: JSON of its inputs and outputs (`edgekit.runtimes.metadata.IoRecord`).
+            output: the file to write.
+            worker: the child to convert in.
+            opset: onnx only.
+
+        Raises:
+            InputError: this format has no such conversion.
+            ConversionError: the converter failed, died, or passed a limit.
+        """
+        del record, output, worker, opset
+        raise InputError("this format is not derived from a .tflite file", where=str(master))
+
+
+def saved_model(model: Path, worker: Worker, *, batch: int | None, keep_lstm: bool = False) -> str:
+    """A Keras model as a SavedModel with unrolled recurrent layers, made once a worker.
+
+    Args:
+        model: the Keras model file.
+        worker: the child that makes it, and keeps it.
+        batch: a fixed batch size, or None to leave it free.
+        keep_lstm: leave LSTM layers as they are.
+    """
+    key = f"{sha256_file(model)[:16]}-{batch}-{keep_lstm}"
+    directory: str = worker.call(
+        f"{_SAVED_MODELS}:ensure",
+        model=str(model.resolve()),
+        directory=str(worker.scratch / key),
+        batch=batch,
+        keep_lstm=keep_lstm,
+    )
+    return directory
+
+
+def keras_outputs(model: Path, samples: Path, worker: Worker) -> Path:
+    """An .npz of a Keras model's outputs on an .npz of samples, made once a worker."""
+    key = f"{sha256_file(model)[:16]}-{sha256_file(samples)[:16]}"
+    output = worker.scratch / f"{key}.npz"
+    worker.call(
+        f"{_SAVED_MODELS}:reference_outputs",
+        model=str(model.resolve()),
+        samples=str(samples),
+        output=str(output),
+    )
+    return output

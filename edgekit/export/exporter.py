@@ -1,0 +1,322 @@
+"""Export: convert in a child, prove on the real runtime, and only then keep the file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.base.child import Worker
+from edgekit.base.errors import InputError, ParityError
+from edgekit.base.extras import versions
+from edgekit.base.files import from_os_error, sha256_file, sync, write_text
+from edgekit.base.registry import Registry
+from edgekit.export.base import Exporter, ExportJob, keras_outputs
+from edgekit.runtimes.metadata import IoRecord
+from edgekit.runtimes.open import open_session
+from edgekit.runtimes.session import Arrays, run_raw
+from edgekit.schema.artifact import Preprocessing, Sidecar, TensorInfo
+from edgekit.schema.names import Format, Precision
+from edgekit.schema.plan import load_plan
+from edgekit.schema.recipe import DEFAULT_LIMITS, Limits
+from edgekit.schema.results import VerifyResult
+from edgekit.verify.parity import compare
+
+__all__ = ["EXPORTERS", "ExportJob", "derive_from_tflite", "export", "sidecar_path"]
+
+EXPORTERS: Registry[type[Exporter]] = Registry(
+    "format",
+    {
+        "onnx": "edgekit.export.onnx:OnnxExporter",
+        "openvino": "edgekit.export.openvino:OpenVinoExporter",
+        "tflite": "edgekit.export.tflite:TfliteExporter",
+    },
+    group="exporters",
+)
+
+_LIBRARIES = (
+    "edgekit",
+    "tensorflow",
+    "keras",
+    "tf2onnx",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "ai-edge-litert",
+)
+_HINT = "the converted file computes something else; give other limits only if that is meant"
+
+
+def export(
+    job: ExportJob,
+    *,
+    reference_x: Arrays,
+    reference_y: Arrays | None = None,
+    worker: Worker | None = None,
+    limits: Limits | None = None,
+    preprocessing: Preprocessing | None = None,
+    labels: tuple[str, ...] = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> Sidecar:
+    """Makes one model file of a Keras model, with its sidecar; or nothing at all.
+
+    int8 in ONNX and OpenVINO derives from the job's `master` and is held to its outputs too.
+
+    Args:
+        job: what to make.
+        reference_x: samples of shape (n, ...) by input name, to prove the file on.
+        reference_y: the Keras model's outputs on them by name; by default they are computed.
+        worker: the child to convert in; one serves many jobs. By default one is started.
+        limits: of the parity with the Keras model; by default those of the precision.
+        preprocessing: for the sidecar.
+        labels: for the sidecar.
+        provenance: for the sidecar, beside the source and the versions.
+
+    Raises:
+        InputError: the format is not made in this precision, or what it needs is not given.
+        ConversionError: the converter failed, died, or passed a limit of time or memory.
+        ParityError: the file does not compute what the model computes.
+    """
+    exporter = _exporter(job)
+    job = _planned(job)
+    limits = limits or DEFAULT_LIMITS[job.precision]
+    with _worker(worker) as child, _folder(job.output) as folder:
+        made = folder / job.output.name
+        master = None
+        if job.precision in exporter.derived and job.master is not None:
+            master = _Master(job.master, reference_x)
+            exporter.derive(job.master, master.record, made, child, opset=job.opset)
+        else:
+            exporter.convert(job, made, child)
+        if reference_y is None:
+            reference_y = _keras_outputs(job.model, reference_x, child)
+        proof = _Proof(made, job.output, reference_x)
+        parity = {"model": proof.against(reference_y, job.model.name, limits)}
+        source = {"source": job.model.name, "source_sha256": sha256_file(job.model)}
+        if master is not None:
+            parity["master"] = proof.against_master(master, limits)
+            source |= {"master": master.path.name, "master_sha256": sha256_file(master.path)}
+        sidecar = proof.sidecar(
+            job.format,
+            job.precision,
+            parity,
+            {**source, "versions": versions(*_LIBRARIES), **(provenance or {})},
+            preprocessing=preprocessing,
+            labels=labels,
+        )
+        return _publish(folder, job.output, sidecar)
+
+
+def derive_from_tflite(
+    master: Path,
+    format: Format,  # noqa: A002 the word used everywhere
+    output: Path,
+    *,
+    reference_x: Arrays,
+    worker: Worker | None = None,
+    limits: Limits | None = None,
+    opset: int | None = None,
+) -> Sidecar:
+    """Makes an ONNX or OpenVINO file that is the same int8 network as a .tflite file.
+
+    Needs no Keras model: third-party files will do. The result is held to the outputs of the
+    .tflite file in LiteRT with its default kernels (XNNPACK), which is the reference.
+
+    Args:
+        master: the int8 .tflite file.
+        format: onnx or openvino.
+        output: the file to write.
+        reference_x: samples by input name, to prove the file on.
+        worker: the child to convert in; by default one is started.
+        limits: of the parity with the master; by default those of int8.
+        opset: onnx only.
+
+    Raises:
+        InputError: the master is not an int8 .tflite file, or the format is not derived from one.
+        ConversionError: the converter failed, died, or passed a limit of time or memory.
+        ParityError: the file does not compute what the master computes.
+    """
+    exporter = EXPORTERS.get(format)()
+    if "int8" not in exporter.derived:
+        raise InputError(f"{format} is not derived from a .tflite file", where=str(master))
+    limits = limits or DEFAULT_LIMITS["int8"]
+    with _worker(worker) as child, _folder(output) as folder:
+        made = folder / output.name
+        reference = _Master(master, reference_x)
+        exporter.derive(master, reference.record, made, child, opset=opset)
+        proof = _Proof(made, output, reference_x)
+        parity = {"master": proof.against_master(reference, limits)}
+        provenance = {
+            "master": master.name,
+            "master_sha256": sha256_file(master),
+            "versions": versions(*_LIBRARIES),
+        }
+        return _publish(folder, output, proof.sidecar(format, "int8", parity, provenance))
+
+
+def sidecar_path(model: Path) -> Path:
+    """Where the sidecar of a model file lies."""
+    return model.with_name(f"{model.name}.json")
+
+
+class _Master:
+    """An int8 .tflite file: its tensors, and its outputs on the samples."""
+
+    def __init__(self, path: Path, x: Arrays) -> None:
+        self.path = path
+        with open_session(path) as session:
+            self.inputs, self.outputs = session.inputs, session.outputs
+            if not all(info.dtype == "int8" for info in self.outputs):
+                raise InputError(
+                    "the master of int8 files is a .tflite file with int8 outputs",
+                    where=str(path),
+                    hint="edgekit export --format tflite --precision int8 makes one",
+                )
+            self.results = run_raw(session, x)
+        self.record = IoRecord(inputs=self.inputs, outputs=self.outputs).model_dump_json()
+
+
+class _Proof:
+    """A converted file's outputs on its real runtime, to hold against references."""
+
+    def __init__(self, made: Path, output: Path, x: Arrays) -> None:
+        self._made, self._output = made, output
+        with open_session(made) as session:
+            self._inputs, self._outputs = session.inputs, session.outputs
+            self._runtime = f"{session.runtime} {session.version}"
+            self._results = run_raw(session, x)
+
+    def against(
+        self,
+        reference: Arrays,
+        name: str,
+        limits: Limits,
+        *,
+        infos: tuple[TensorInfo, ...] = (),
+    ) -> VerifyResult:
+        """The parity with a reference.
+
+        Raises:
+            ParityError: a limit is broken.
+        """
+        result = compare(
+            self._results,
+            reference,
+            artifact=self._output.name,
+            reference_name=name,
+            infos=self._outputs,
+            limits=limits,
+            reference_infos=infos,
+        )
+        if not result.passed:
+            raise ParityError(
+                f"parity with {name} failed: {'; '.join(result.failures)}",
+                where=self._output.name,
+                hint=_HINT,
+            )
+        return result
+
+    def against_master(self, master: _Master, limits: Limits) -> VerifyResult:
+        """The parity with the int8 master, counted in steps of the output."""
+        steps = Limits(max_step_diff=limits.max_step_diff, min_within_steps=limits.min_within_steps)
+        return self.against(master.results, master.path.name, steps, infos=master.outputs)
+
+    def sidecar(
+        self,
+        format: Format,  # noqa: A002 the word used everywhere
+        precision: Precision,
+        parity: Mapping[str, VerifyResult],
+        provenance: Mapping[str, Any],
+        *,
+        preprocessing: Preprocessing | None = None,
+        labels: tuple[str, ...] = (),
+    ) -> Sidecar:
+        """The sidecar of the proven file."""
+        files = {p.name: sha256_file(p) for p in sorted(self._made.parent.iterdir())}
+        return Sidecar(
+            file=self._made.name,
+            files=files,
+            format=format,
+            precision=precision,
+            bytes=sum(p.stat().st_size for p in self._made.parent.iterdir()),
+            sha256=files[self._made.name],
+            inputs=self._inputs,
+            outputs=self._outputs,
+            preprocessing=preprocessing,
+            labels=labels,
+            provenance=dict(provenance),
+            parity={
+                "runtime": self._runtime,
+                **{name: result.model_dump(mode="json") for name, result in parity.items()},
+            },
+        )
+
+
+def _exporter(job: ExportJob) -> Exporter:
+    exporter = EXPORTERS.get(job.format)()
+    if job.precision not in exporter.precisions:
+        raise InputError(
+            f"{job.format} is not made in {job.precision}",
+            hint=f"{job.format} is made in {', '.join(exporter.precisions)}",
+        )
+    if job.precision in exporter.calibrated and job.calibration is None:
+        raise InputError(
+            f"{job.format} {job.precision} needs calibration samples",
+            hint="give an .npz of representative inputs, by input name (--data)",
+        )
+    if job.precision in exporter.derived and job.master is None:
+        raise InputError(
+            f"{job.format} {job.precision} derives from the int8 .tflite file, which is not given",
+            hint="export tflite int8 first",
+        )
+    return exporter
+
+
+def _planned(job: ExportJob) -> ExportJob:
+    """The job with what the model's quantization plan, if it has one, says of this precision."""
+    plan = load_plan(job.model) if job.calibration_samples is None else None
+    if plan is None or plan.precision != job.precision:
+        return job
+    return replace(job, calibration_samples=plan.calibration_samples)
+
+
+@contextmanager
+def _worker(given: Worker | None) -> Iterator[Worker]:
+    if given is not None:
+        yield given
+    else:
+        with Worker(preload=["tensorflow"]) as own:
+            yield own
+
+
+@contextmanager
+def _folder(output: Path) -> Iterator[Path]:
+    """A temporary folder beside the output, for a file, or two, that is not yet proven."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=output.parent) as name:
+            yield Path(name).resolve()
+    except OSError as error:
+        raise from_os_error(error) from error
+
+
+def _keras_outputs(model: Path, x: Arrays, worker: Worker) -> Arrays:
+    samples = worker.scratch / "samples.npz"
+    np.savez(samples, **x)  # type: ignore[arg-type]
+    with np.load(keras_outputs(model, samples, worker), allow_pickle=False) as outputs:
+        return dict(outputs)
+
+
+def _publish(folder: Path, output: Path, sidecar: Sidecar) -> Sidecar:
+    """Moves the proven files into place, the sidecar last: with it they are an artifact."""
+    sidecar_path(output).unlink(missing_ok=True)
+    for name in sorted(sidecar.files, key=lambda name: name == sidecar.file):
+        sync(folder / name)
+        (folder / name).replace(output.with_name(name))
+    write_text(sidecar_path(output), sidecar.model_dump_json(indent=2) + "\n")
+    return sidecar

@@ -1,0 +1,122 @@
+"""Keras to TFLite, by TensorFlow's converter. The function `convert` runs in a child process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.base.child import Worker
+from edgekit.base.errors import ConversionError, DataError
+from edgekit.base.extras import require
+from edgekit.export.base import Exporter, ExportJob, saved_model
+from edgekit.runtimes.session import match_names
+
+
+class TfliteExporter(Exporter):
+    """TFLite files with batch 1, as devices run them."""
+
+    precisions = ("fp32", "fp16", "int8-dynamic", "int8", "int16x8")
+    calibrated = ("int8", "int16x8")
+
+    def convert(self, job: ExportJob, output: Path, worker: Worker) -> None:
+        """See `Exporter.convert`."""
+        worker.call(
+            "edgekit.export.tflite:convert",
+            saved_model=saved_model(job.model, worker, batch=1),
+            output=str(output),
+            precision=job.precision,
+            calibration=None if job.calibration is None else str(job.calibration.resolve()),
+            calibration_samples=job.calibration_samples,
+        )
+
+
+def convert(
+    *,
+    saved_model: str,
+    output: str,
+    precision: str,
+    calibration: str | None,
+    calibration_samples: int | None,
+) -> None:
+    """Writes a .tflite file.
+
+    Only TFLite's own operators are allowed: files with TensorFlow's ("Flex") run nowhere here.
+
+    Args:
+        saved_model: directory of a SavedModel with batch 1.
+        output: the file to write.
+        precision: fp32; fp16 (weights); int8-dynamic (weights int8, activations float at run
+            time); int8 (per-channel weights, int8 inputs and outputs); int16x8 (int16 activations,
+            inputs and outputs).
+        calibration: .npz of samples by input name, for int8 and int16x8.
+        calibration_samples: use the first so many; None: all.
+
+    Raises:
+        ConversionError: the converter failed.
+        DataError: the calibration samples do not fit the inputs.
+    """
+    tf = require("tensorflow", purpose="to convert to TFLite")
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if precision != "fp32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "fp16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision in TfliteExporter.calibrated:
+        sets, kind = {
+            "int8": (tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.int8),
+            "int16x8": (
+                tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+                tf.int16,
+            ),
+        }[precision]
+        converter.target_spec.supported_ops = [sets]
+        converter.inference_input_type = converter.inference_output_type = kind
+        converter.representative_dataset = _representative(
+            saved_model, calibration, calibration_samples
+        )
+    try:
+        content = converter.convert()
+    except Exception as error:  # noqa: BLE001 the converter raises anything
+        raise ConversionError(
+            f"TensorFlow's converter failed: {first_lines(error)}", where=f"tflite {precision}"
+        ) from None
+    Path(output).write_bytes(content)
+
+
+def _representative(
+    saved_model: str, calibration: str | None, limit: int | None
+) -> Callable[[], Iterator[dict[str, Any]]]:
+    from edgekit.export.savedmodel import SIGNATURE
+
+    if calibration is None:
+        raise DataError("static quantization needs calibration samples")
+    tf = require("tensorflow", purpose="to convert to TFLite")
+    signature = tf.saved_model.load(saved_model).signatures[SIGNATURE]
+    specs = signature.structured_input_signature[1]
+    with np.load(calibration, allow_pickle=False) as archive:
+        arrays = match_names(tuple(specs), {name: archive[name] for name in archive.files})
+    for name, array in arrays.items():
+        if array.shape[1:] != tuple(specs[name].shape[1:]):
+            raise DataError(
+                f"calibration samples of '{name}' have shape {array.shape[1:]}, "
+                f"the model takes {tuple(specs[name].shape[1:])}",
+                where=calibration,
+            )
+    ready = {n: a[:limit].astype(specs[n].dtype.as_numpy_dtype) for n, a in arrays.items()}
+    count = len(next(iter(ready.values())))
+
+    def samples() -> Iterator[dict[str, Any]]:
+        for index in range(count):
+            yield {name: array[index : index + 1] for name, array in ready.items()}
+
+    return samples
+
+
+def first_lines(error: Exception, count: int = 3) -> str:
+    """The first lines of a long error message that say something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:count]) or type(error).__name__
