@@ -76,7 +76,7 @@ def _external_files(model: Any, path: Path) -> dict[Path, int]:
     return found
 
 
-def _infer_shapes(onnx: Any, model: Any) -> Any:
+def _infer_shapes(onnx: Any, model: Any) -> list[Any]:
     """The values of the graph with their shapes, as far as they can be known.
 
     QONNX's quantizers are not operators of ONNX; they keep the shape of their first input.
@@ -89,7 +89,8 @@ def _infer_shapes(onnx: Any, model: Any) -> Any:
             if node.op_type in onnx_ops.QONNX:
                 node.op_type, node.domain = "Identity", ""
                 del node.input[1:], node.attribute[:]
-    return onnx.shape_inference.infer_shapes(copy, data_prop=True).graph.value_info
+    graph = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+    return [*graph.value_info, *graph.input, *graph.output]
 
 
 class _Reader:
@@ -102,10 +103,10 @@ class _Reader:
         path: of the file.
     """
 
-    def __init__(self, onnx: Any, model: Any, values: Any, path: Path) -> None:
+    def __init__(self, onnx: Any, model: Any, values: list[Any], path: Path) -> None:
         self._onnx = onnx
         self._model = model
-        self._values_of_graph = values
+        self._inferred = values
         self._path = path
         self._names: dict[str, int] = {}
         self._shapes: dict[str, tuple[tuple[int | None, ...], str]] = {}
@@ -156,7 +157,7 @@ class _Reader:
 
     def _collect(self) -> None:
         graph = self._model.graph
-        for value in (*self._values_of_graph, *graph.input, *graph.output):
+        for value in self._inferred:
             kind = value.type.tensor_type
             shape = tuple(
                 size.dim_value if size.HasField("dim_value") else None for size in kind.shape.dim
