@@ -7,6 +7,7 @@ to standard error.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,7 @@ VerboseOption = Annotated[
 ]
 
 _SHOW_PROGRESS_AFTER_S = 0.5
+_FILE_WIDTH = 130
 
 
 def examples(*lines: str) -> str:
@@ -56,7 +58,10 @@ class Output:
         else:
             from rich.console import Console
 
-            render(Console())
+            console = Console()
+            if not (console.is_terminal or "COLUMNS" in os.environ):
+                console.width = _FILE_WIDTH  # a file or a pipe has no width of its own
+            render(console)
 
     def message(self, text: str) -> None:
         """Prints a line for people on standard error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import PurePath
 
 from rich import box
@@ -53,27 +54,33 @@ def run_table(report: RunReport) -> Table:
     """One block an artifact: what it is, how good it is, and a row a place where it was profiled.
 
     Accuracy is on the test split, with the difference from the float model in percentage points;
-    parity is with the Keras model.
+    parity is with the Keras model. For a drone, energy is also seconds of flight lost per hour of
+    inference.
     """
+    flies = any(profile.flight_s_per_h is not None for profile in report.profiles)
     table = plain_table(
         "artifact", "format", "precision", "size>", "accuracy>", "parity", "on", "latency>",
-        "energy>",
+        "energy>", *(["flight/h>"] if flies else []),
     )  # fmt: skip
     for artifact in report.artifacts:
         name = PurePath(artifact.path).name
         profiles = [one for one in report.profiles if PurePath(one.artifact).name == name]
-        places = [
-            (Text(one.place), _figure(one.latency_ms), _figure(one.energy_mj)) for one in profiles
-        ]
-        own = (
-            Text(name, style="bold"),
-            artifact.format,
-            artifact.precision,
-            show_bytes(artifact.bytes),
+        # Line by line, so that a name that breaks in a narrow terminal moves nothing out of line.
+        cells: list[Sequence[RenderableType]] = [
+            [Text(name, style="bold")],
+            [artifact.format],
+            [artifact.precision],
+            [show_bytes(artifact.bytes)],
             _accuracy(artifact, report.reference_metrics),
             _parity(artifact.parity),
-        )
-        table.add_row(*own, *(_column(cells) for cells in zip(*places, strict=True)))
+            [Text(one.place) for one in profiles],
+            [_figure(one.latency_ms) for one in profiles],
+            [_figure(one.energy_mj) for one in profiles],
+        ]
+        if flies:
+            cells.append([_figure(one.flight_s_per_h) for one in profiles])
+        for line in zip_longest(*cells, fillvalue=""):
+            table.add_row(*line)
         table.add_section()
     return table
 
@@ -123,7 +130,7 @@ def verify_table(report: VerifyReport) -> RenderableType:
             _optional(result.max_step_diff),
             _snr(result),
             NOTHING if result.top1_agreement is None else show_share(result.top1_agreement),
-            _metrics(result.metrics),
+            "\n".join(_metrics(result.metrics)),
             _verdict(result.passed),
         )
     failures = (
@@ -176,46 +183,42 @@ def plain_table(*headers: str) -> Table:
     return table
 
 
-def _column(cells: Iterable[Text]) -> Text:
-    return Text("\n").join(cells)
-
-
-def _figure(figure: Figure, *, interval: bool = False) -> Text:
-    return Text(show_figure(figure, interval=interval), style="dim" if figure.value is None else "")
+def _figure(figure: Figure | None, *, interval: bool = False) -> Text:
+    if figure is None or figure.value is None:
+        return Text(NOTHING, style="dim")
+    return Text(show_figure(figure, interval=interval))
 
 
 def _milliseconds(value: float | None) -> Text:
-    if value is None:
-        return Text(NOTHING, style="dim")
-    return _figure(Figure(value=value, unit="ms", origin="measured"))
+    return _figure(None if value is None else Figure(value=value, unit="ms", origin="measured"))
 
 
-def _accuracy(artifact: ArtifactResult, reference: dict[str, float]) -> str:
+def _accuracy(artifact: ArtifactResult, reference: dict[str, float]) -> list[str]:
     accuracy = artifact.metrics.get("accuracy")
     if accuracy is None:
         return _metrics(artifact.metrics)
-    text = show_share(accuracy)
+    lines = [show_share(accuracy)]
     if "accuracy" in reference:
-        text += f"\n({100 * (accuracy - reference['accuracy']):+.1f} pp)"
-    return text
+        lines.append(f"({100 * (accuracy - reference['accuracy']):+.1f} pp)")
+    return lines
 
 
-def _metrics(metrics: dict[str, float]) -> str:
+def _metrics(metrics: dict[str, float]) -> list[str]:
     words = [
         f"{name} {show_share(value) if name == 'accuracy' else show_number(value)}"
         for name, value in sorted(metrics.items())
     ]
-    return "\n".join(words) or NOTHING
+    return words or [NOTHING]
 
 
-def _parity(parity: VerifyResult | None) -> Text:
+def _parity(parity: VerifyResult | None) -> list[Text]:
     if parity is None:
-        return Text("not checked", style="yellow")
+        return [Text("not checked", style="yellow")]
     lines = [] if parity.passed else ["FAILED"]
     if parity.top1_agreement is not None:
         lines.append(f"{show_share(parity.top1_agreement)} top-1")
     lines.append(_snr(parity) if parity.snr_db is None else f"{_snr(parity)} dB")
-    return Text("\n".join(lines), style="" if parity.passed else "red")
+    return [Text(line, style="" if parity.passed else "red") for line in lines]
 
 
 def _snr(result: VerifyResult) -> str:

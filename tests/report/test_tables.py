@@ -13,6 +13,7 @@ from edgekit.report.tables import (
     stage_table,
     verify_table,
 )
+from edgekit.schema.figure import Figure
 from edgekit.schema.manifest import BundledArtifact, Manifest, Member, PackResult
 from edgekit.schema.results import RunReport, VerifyReport
 
@@ -28,6 +29,25 @@ def test_an_artifact_has_all_that_the_issue_asks_for_in_one_table(report: RunRep
     assert lines[0] == "artifact format precision size accuracy parity on latency energy"
     assert lines[2] == "digits-int8.tflite tflite int8 2 KiB 97.5% 99.5% top-1 host 21 µs -"
     assert lines[3] == "(-0.6 pp) 31.5 dB coral-usb ~400 µs ~900 µJ"
+
+
+def test_each_figure_stands_beside_its_place_however_narrow(report: RunReport) -> None:
+    for width in (70, 80, 100, 200):
+        lines = draw(run_table(report), width)
+        (coral,) = [number for number, line in enumerate(lines) if "coral" in line]
+        (host,) = [number for number, line in enumerate(lines) if "host" in line]
+        assert "21" in lines[host]
+        assert "~400" in lines[coral]
+
+
+def test_a_drone_shows_the_flight_that_energy_costs(report: RunReport) -> None:
+    figure = Figure(value=0.42, unit="s", origin="estimated")
+    drone = report.profiles[1].model_copy(update={"flight_s_per_h": figure})
+    report = report.model_copy(update={"profiles": (report.profiles[0], drone)})
+    lines = draw(run_table(report))
+    assert lines[0].endswith("energy flight/h")
+    assert lines[2].endswith("21 µs - -")
+    assert lines[3].endswith("~400 µs ~900 µJ ~0.42 s")
 
 
 def test_names_are_text_and_not_markup(report: RunReport) -> None:
