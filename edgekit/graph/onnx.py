@@ -252,12 +252,11 @@ class _Reader:
             outputs = [tensors[self._names[name]] for name in node.output if name]
             attributes = self._attributes(node)
             standard = node.domain in onnx_ops.STANDARD_DOMAINS
-            known = frozenset(fixed)
             ops.append(
                 Op(
                     index=index,
                     name=node.op_type,
-                    kind=onnx_ops.classify(node.op_type, inputs, attributes, known)
+                    kind=onnx_ops.classify(node.op_type, inputs, attributes, fixed)
                     if standard
                     else "custom",
                     layer="",

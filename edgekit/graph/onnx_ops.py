@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from edgekit.graph import macs
@@ -47,7 +47,7 @@ _DATA_AND_WEIGHTS = {"QLinearConv": (0, 3), "QLinearMatMul": (0, 3), "QGemm": (0
 
 
 def classify(
-    name: str, inputs: Sequence[Tensor | None], attributes: Mapping[str, Any], fixed: frozenset[int]
+    name: str, inputs: Sequence[Tensor | None], attributes: Mapping[str, Any], fixed: Set[int]
 ) -> OpClass:
     """The class of an operator.
 

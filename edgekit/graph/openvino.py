@@ -183,7 +183,7 @@ class _Reader:
             self._as_integers(node, outputs[0])
         attributes = _plain(node.get_attributes())
         made = [self._tensors[index] for index in outputs]
-        fixed = frozenset(tensor.index for tensor in inputs if tensor.constant)
+        fixed = {tensor.index for tensor in inputs if tensor.constant}
         name = node.get_friendly_name()
         self._names.append([name, *(t.name for t in made[:1]), *(t.name for t in inputs[1:])])
         self._ops.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from edgekit.graph import macs
@@ -42,7 +42,7 @@ _RECURRENT = {
 }  # fmt: skip
 
 
-def classify(name: str, inputs: Sequence[Tensor], fixed: frozenset[int]) -> OpClass:
+def classify(name: str, inputs: Sequence[Tensor], fixed: Set[int]) -> OpClass:
     """The class of an operator.
 
     Args:

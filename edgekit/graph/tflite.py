@@ -231,12 +231,11 @@ class _File:
             code = self._codes[table.OpcodeIndex()]
             attributes = {**self._attributes(table), "version": code.version}
             arguments = [tensors[i] for i in inputs]
-            known = frozenset(fixed)
             ops.append(
                 Op(
                     index=index,
                     name=code.name,
-                    kind=code.kind or tflite_ops.classify(code.name, arguments, known),
+                    kind=code.kind or tflite_ops.classify(code.name, arguments, fixed),
                     layer="",
                     inputs=inputs,
                     outputs=outputs,
@@ -244,7 +243,7 @@ class _File:
                     macs=0
                     if code.kind
                     else tflite_ops.count_macs(
-                        code.name, arguments, [tensors[o] for o in outputs], attributes, known
+                        code.name, arguments, [tensors[o] for o in outputs], attributes, fixed
                     ),
                 )
             )

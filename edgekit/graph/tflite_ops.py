@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from edgekit.graph import macs
@@ -47,7 +47,7 @@ _KINDS: dict[OpClass, str] = {
 KINDS: dict[str, OpClass] = {name: kind for kind, names in _KINDS.items() for name in names.split()}
 
 
-def classify(name: str, inputs: Sequence[Tensor], fixed: frozenset[int]) -> OpClass:
+def classify(name: str, inputs: Sequence[Tensor], fixed: Set[int]) -> OpClass:
     """The class of an operator.
 
     Args:
@@ -73,7 +73,7 @@ def count_macs(
     inputs: Sequence[Tensor],
     outputs: Sequence[Tensor],
     attributes: Mapping[str, Any],
-    fixed: frozenset[int],
+    fixed: Set[int],
 ) -> int:
     """Multiply-accumulate operations of an operator; 0 where it has too few or shapeless inputs."""
     formula = _FORMULAS.get(name)
@@ -87,7 +87,7 @@ def count_macs(
         return 0
 
 
-def _matrices(inputs: Sequence[Tensor], fixed: frozenset[int]) -> list[Tensor]:
+def _matrices(inputs: Sequence[Tensor], fixed: Set[int]) -> list[Tensor]:
     return [tensor for tensor in inputs if tensor.index in fixed and len(tensor.shape) == 2]
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.base.files import sha256_file
+from edgekit.bundle.pack import package
 from edgekit.cli.main import run
 from edgekit.pipeline.inspect import inspect_file
+from edgekit.schema.artifact import Sidecar
 from edgekit.schema.inspection import Inspection
 
 
@@ -53,6 +56,34 @@ def test_table(small_tflite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     listed = capsys.readouterr().out
     for words in ("flatten", "dw", "6,912"):
         assert words in listed
+
+
+def test_bundle(small_tflite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = inspect_file(small_tflite)
+    digest = sha256_file(small_tflite)
+    sidecar = Sidecar(
+        file=small_tflite.name,
+        files={small_tflite.name: digest},
+        format="tflite",
+        precision="int8",
+        bytes=graph.file_bytes,
+        sha256=digest,
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+    )
+    beside = small_tflite.with_name(f"{small_tflite.name}.json")
+    beside.write_text(sidecar.model_dump_json())
+    bundle = small_tflite.with_name("small.zip")
+    package([small_tflite], bundle)
+    found = inspect_file(bundle)
+    assert found.format == "bundle"
+    assert [(one.file, one.inputs) for one in found.artifacts] == [
+        ("artifacts/small.tflite", graph.inputs)
+    ]
+    assert run(["inspect", str(bundle)]) == 0
+    shown = capsys.readouterr().out
+    for words in ("artifacts/small.tflite", "int8", "image int8", "probabilities int8"):
+        assert words in shown
 
 
 def test_bad_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
