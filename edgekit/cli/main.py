@@ -18,6 +18,7 @@ from edgekit.cli import (
     check,
     compress,
     doctor,
+    export,
     gate,
     init,
     inspect,
@@ -29,6 +30,7 @@ from edgekit.cli import (
     schema,
     targets,
     train,
+    verify,
 )
 from edgekit.cli.output import report_error
 
@@ -37,6 +39,7 @@ COMMANDS = (
     check,
     compress,
     doctor,
+    export,
     gate,
     init,
     inspect,
@@ -48,6 +51,7 @@ COMMANDS = (
     schema,
     targets,
     train,
+    verify,
 )
 
 app = typer.Typer(

@@ -26,6 +26,7 @@ from edgekit.schema.plan import load_plan
 from edgekit.schema.recipe import DEFAULT_LIMITS, Limits
 from edgekit.schema.results import VerifyResult
 from edgekit.verify.parity import compare
+from edgekit.verify.samples import RANDOM_WITHIN_STEPS, random_samples
 
 __all__ = ["EXPORTERS", "ExportJob", "derive_from_tflite", "export", "sidecar_path"]
 
@@ -55,7 +56,7 @@ _HINT = "the converted file computes something else; give other limits only if t
 def export(
     job: ExportJob,
     *,
-    reference_x: Arrays,
+    reference_x: Arrays | None = None,
     reference_y: Arrays | None = None,
     worker: Worker | None = None,
     limits: Limits | None = None,
@@ -69,7 +70,8 @@ def export(
 
     Args:
         job: what to make.
-        reference_x: samples of shape (n, ...) by input name, to prove the file on.
+        reference_x: samples of shape (n, ...) by input name, to prove the file on; by default
+            random ones over the range of its inputs.
         reference_y: the Keras model's outputs on them by name; by default they are computed.
         worker: the child to convert in; one serves many jobs. By default one is started.
         limits: of the parity with the Keras model; by default those of the precision.
@@ -93,9 +95,9 @@ def export(
             exporter.derive(job.master, master.record, made, child, opset=job.opset)
         else:
             exporter.convert(job, made, child)
-        if reference_y is None:
-            reference_y = _keras_outputs(job.model, reference_x, child)
-        proof = _Proof(made, job.output, reference_x)
+        proof = _Proof(made, job.output, reference_x if master is None else master.x)
+        if reference_x is None or reference_y is None:
+            reference_y = _keras_outputs(job.model, proof.x, child)
         parity = {"model": proof.against(reference_y, job.model.name, limits)}
         source = {"source": job.model.name, "source_sha256": sha256_file(job.model)}
         if master is not None:
@@ -117,7 +119,7 @@ def derive_from_tflite(
     format: Format,  # noqa: A002 the word used everywhere
     output: Path,
     *,
-    reference_x: Arrays,
+    reference_x: Arrays | None = None,
     worker: Worker | None = None,
     limits: Limits | None = None,
     opset: int | None = None,
@@ -131,9 +133,10 @@ def derive_from_tflite(
         master: the int8 .tflite file.
         format: onnx or openvino.
         output: the file to write.
-        reference_x: samples by input name, to prove the file on.
+        reference_x: samples by input name, to prove the file on; by default random ones.
         worker: the child to convert in; by default one is started.
-        limits: of the parity with the master; by default those of int8.
+        limits: of the parity with the master; by default those of int8, a little wider for
+            random samples.
         opset: onnx only.
 
     Raises:
@@ -144,12 +147,15 @@ def derive_from_tflite(
     exporter = EXPORTERS.get(format)()
     if "int8" not in exporter.derived:
         raise InputError(f"{format} is not derived from a .tflite file", where=str(master))
-    limits = limits or DEFAULT_LIMITS["int8"]
+    if limits is None:
+        limits = DEFAULT_LIMITS["int8"]
+        if reference_x is None:
+            limits = limits.model_copy(update={"min_within_steps": RANDOM_WITHIN_STEPS})
     with _worker(worker) as child, _folder(output) as folder:
         made = folder / output.name
         reference = _Master(master, reference_x)
         exporter.derive(master, reference.record, made, child, opset=opset)
-        proof = _Proof(made, output, reference_x)
+        proof = _Proof(made, output, reference.x)
         parity = {"master": proof.against_master(reference, limits)}
         provenance = {
             "master": master.name,
@@ -167,7 +173,7 @@ def sidecar_path(model: Path) -> Path:
 class _Master:
     """An int8 .tflite file: its tensors, and its outputs on the samples."""
 
-    def __init__(self, path: Path, x: Arrays) -> None:
+    def __init__(self, path: Path, x: Arrays | None) -> None:
         self.path = path
         with open_session(path) as session:
             self.inputs, self.outputs = session.inputs, session.outputs
@@ -177,19 +183,21 @@ class _Master:
                     where=str(path),
                     hint="edgekit export --format tflite --precision int8 makes one",
                 )
-            self.results = run_raw(session, x)
+            self.x = random_samples(session.inputs) if x is None else x
+            self.results = run_raw(session, self.x)
         self.record = IoRecord(inputs=self.inputs, outputs=self.outputs).model_dump_json()
 
 
 class _Proof:
     """A converted file's outputs on its real runtime, to hold against references."""
 
-    def __init__(self, made: Path, output: Path, x: Arrays) -> None:
+    def __init__(self, made: Path, output: Path, x: Arrays | None) -> None:
         self._made, self._output = made, output
         with open_session(made) as session:
             self._inputs, self._outputs = session.inputs, session.outputs
             self._runtime = f"{session.runtime} {session.version}"
-            self._results = run_raw(session, x)
+            self.x = random_samples(session.inputs) if x is None else x
+            self._results = run_raw(session, self.x)
 
     def against(
         self,

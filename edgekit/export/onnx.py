@@ -111,7 +111,11 @@ def derive(*, master: str, output: str, opset: int | None, record: str) -> None:
     tf2onnx = require("tf2onnx.convert", purpose="to convert to ONNX")
     _patch()
     try:
-        model, _ = tf2onnx.from_tflite(master, opset=opset or _DEFAULT_OPSET)
+        model, _ = tf2onnx.from_tflite(
+            master,
+            opset=opset or _DEFAULT_OPSET,
+            custom_op_handlers={"TFL_GELU": (_gelu, [])},
+        )
     except Exception as error:  # noqa: BLE001 the converter raises anything
         raise ConversionError(f"tf2onnx failed: {first_lines(error)}", where=master) from None
     tensors = IoRecord.model_validate_json(record)
@@ -187,6 +191,40 @@ def _erfc(context: Any, node: Any, name: str, arguments: Any) -> None:
         [one.output[0], erf.output[0]],
         outputs=[output],
         name=node.name,
+        shapes=[shape],
+        dtypes=[kind],
+    )
+
+
+def _gelu(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """TFLite's GELU, exact or by tanh, spelled out: tf2onnx has no handler for it."""
+    del name, arguments
+    approximate = bool(node.get_attr_value("approximate", False))
+    kind, shape = context.get_dtype(node.output[0]), context.get_shape(node.output[0])
+    x, output, prefix = node.input[0], node.output[0], node.name
+    context.remove_node(node.name)
+
+    make_name = require("tf2onnx.utils", purpose="to convert to ONNX").make_name
+
+    def constant(value: float) -> str:
+        made = context.make_const(make_name(prefix), np.array(value, np.float32))
+        return str(made.output[0])
+
+    def op(operator: str, *inputs: str) -> str:
+        return str(context.make_node(operator, list(inputs)).output[0])
+
+    if approximate:  # 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+        cube = op("Mul", op("Mul", x, x), x)
+        inner = op("Add", x, op("Mul", cube, constant(0.044715)))
+        squashed = op("Tanh", op("Mul", inner, constant(float(np.sqrt(2 / np.pi)))))
+    else:  # 0.5 x (1 + erf(x / sqrt(2)))
+        squashed = op("Erf", op("Mul", x, constant(float(np.sqrt(0.5)))))
+    half = op("Mul", x, constant(0.5))
+    context.make_node(
+        "Mul",
+        [half, op("Add", squashed, constant(1.0))],
+        outputs=[output],
+        name=prefix,
         shapes=[shape],
         dtypes=[kind],
     )

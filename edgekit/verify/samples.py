@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from edgekit.runtimes.session import Arrays
 from edgekit.schema.artifact import TensorInfo
 
+RANDOM_WITHIN_STEPS = 0.95
+"""Share of random samples that must stay within the limit of steps: random inputs leave a
+classifier undecided, where one step inside becomes several steps of its probabilities."""
+
 _COARSE = 8  # elements between two independent values along an axis
 _NOISE = 0.05  # of the range
 

@@ -1,0 +1,83 @@
+"""`edgekit export`: model files from a Keras model, or from an int8 .tflite file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgekit.pipeline.export_files import ExportReport
+
+EXAMPLES = examples(
+    "edgekit export model.keras --format tflite --precision int8 --data calib.npz",
+    "edgekit export model.keras --format tflite --format onnx --precision fp32 --precision fp16",
+    "edgekit export master-int8.tflite --format onnx --format openvino   # the same int8 network",
+)
+
+
+def command(
+    source: Annotated[
+        Path, typer.Argument(help="A .keras or .h5 file, or an int8 .tflite file to derive from.")
+    ],
+    formats: Annotated[
+        list[str], typer.Option("--format", help="tflite, onnx or openvino; may be repeated.")
+    ],
+    precisions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--precision",
+            help="fp32 (default), fp16, int8, int8-dynamic, int16x8; may be repeated.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help=".npz of representative inputs, by input name: needed for int8."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File or folder; default: by the source.")
+    ] = None,
+    opset: Annotated[int | None, typer.Option(min=13, max=23, help="ONNX only.")] = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Convert a model; a file is kept only if it computes what the model computes."""
+    from edgekit.pipeline.export_files import export_files
+
+    out = Output(json=json, quiet=quiet, verbose=verbose)
+    with out.progress() as progress:
+        report = export_files(
+            source,
+            formats=formats,
+            precisions=precisions or ["fp32"],
+            data=data,
+            output=output,
+            opset=opset,
+            progress=progress,
+        )
+    out.result(report, lambda console: _render(report, console))
+
+
+def _render(report: ExportReport, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("file", "format", "precision", "bytes", "parity", box=None)
+    for sidecar in report.artifacts:
+        figures = sidecar.parity.get("master") or sidecar.parity["model"]
+        snr = figures["snr_db"]
+        words = "identical" if snr is None else f"{snr:.1f} dB"
+        table.add_row(
+            sidecar.file,
+            sidecar.format,
+            sidecar.precision,
+            f"{sidecar.bytes:,}",
+            f"{words} to {figures['reference']}",
+        )
+    console.print(table)
+    console.print(f"in {report.directory}")

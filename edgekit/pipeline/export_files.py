@@ -1,0 +1,190 @@
+"""`edgekit export`: model files straight from a Keras model or from an int8 .tflite file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from edgekit.base.child import Worker
+from edgekit.base.errors import InputError, did_you_mean
+from edgekit.base.progress import Progress, silent
+from edgekit.runtimes.session import Arrays
+from edgekit.schema.artifact import Sidecar
+from edgekit.schema.base import Document
+from edgekit.schema.names import FORMATS, PRECISIONS, SUFFIXES, Format, Precision
+
+if TYPE_CHECKING:
+    from edgekit.export.exporter import ExportJob
+
+_SUFFIX = {format_: suffix for suffix, format_ in SUFFIXES.items()}
+_PROOF_SAMPLES = 256
+
+
+class ExportReport(Document):
+    """`edgekit export --json`: the sidecars of what was made, and where it is."""
+
+    artifacts: tuple[Sidecar, ...]
+    directory: str
+
+
+def export_files(
+    source: Path,
+    *,
+    formats: Sequence[str],
+    precisions: Sequence[str],
+    data: Path | None = None,
+    output: Path | None = None,
+    opset: int | None = None,
+    progress: Progress = silent,
+) -> ExportReport:
+    """Converts a model to every format and precision asked for, each file proven before it is kept.
+
+    Args:
+        source: a .keras or .h5 file; or an int8 .tflite file, to derive ONNX and OpenVINO from.
+        formats: of the files to make.
+        precisions: of the files to make; ignored for a .tflite source.
+        data: .npz of samples by input name: calibration, and what the files are proven on.
+        output: the file, if one is made, or a folder; by default beside the source.
+        opset: onnx only.
+        progress: told what is being made.
+
+    Raises:
+        InputError: bad names, or samples are needed and not given.
+        ConversionError: a converter failed, died, or passed a limit.
+        ParityError: a converted file computes something else.
+    """
+    from edgekit.data.samples import load_samples
+
+    kinds = [cast("Format", _known(name, "format", FORMATS)) for name in formats]
+    levels = [cast("Precision", _known(name, "precision", PRECISIONS)) for name in precisions]
+    x = load_samples(data)[0] if data is not None else None
+    pairs: list[tuple[Format, Precision]]
+    if source.suffix == ".tflite":
+        pairs = [(kind, "int8") for kind in dict.fromkeys(kinds)]
+    else:
+        pairs = list(dict.fromkeys((kind, level) for kind in kinds for level in levels))
+    paths = _outputs(source, pairs, output)
+    with Worker(preload=["tensorflow"]) as worker:
+        if source.suffix == ".tflite":
+            made = _derive(source, paths, x, opset, worker, progress)
+        else:
+            made = _convert(source, paths, x, opset, worker, progress)
+    return ExportReport(artifacts=tuple(made), directory=str(next(iter(paths.values())).parent))
+
+
+Paths = dict[tuple[Format, Precision], Path]
+
+
+def _derive(
+    source: Path,
+    paths: Paths,
+    x: Arrays | None,
+    opset: int | None,
+    worker: Worker,
+    progress: Progress,
+) -> list[Sidecar]:
+    from edgekit.export.exporter import derive_from_tflite
+
+    made = []
+    for index, ((kind, _), path) in enumerate(paths.items()):
+        progress(f"deriving {path.name}", index, len(paths))
+        sidecar = derive_from_tflite(
+            source, kind, path, reference_x=_first(x), worker=worker, opset=opset
+        )
+        made.append(sidecar)
+    return made
+
+
+def _convert(
+    source: Path,
+    paths: Paths,
+    x: Arrays | None,
+    opset: int | None,
+    worker: Worker,
+    progress: Progress,
+) -> list[Sidecar]:
+    from edgekit.export.exporter import EXPORTERS, export
+
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
+        calibration = None
+        if x is not None:
+            calibration = Path(name) / "calibration.npz"
+            np.savez(calibration, **x)  # type: ignore[arg-type]
+        for kind, level in paths:
+            exporter = EXPORTERS.get(kind)
+            if calibration is None and level in (*exporter.calibrated, *exporter.derived):
+                raise InputError(
+                    f"{kind} {level} needs calibration samples",
+                    where="--data",
+                    hint="--data calib.npz: arrays of representative inputs, by input name",
+                )
+        master: Path | None = None
+        made: list[Sidecar] = []
+        for job in _jobs(source, paths, calibration, Path(name), opset):
+            progress(f"converting to {job.format} {job.precision}", len(made), len(paths))
+            derived = job.precision in EXPORTERS.get(job.format).derived
+            sidecar = export(
+                replace(job, master=master if derived else None),
+                reference_x=_first(x),
+                worker=worker,
+            )
+            if (job.format, job.precision) == ("tflite", "int8"):
+                master = job.output
+            if job.output in paths.values():
+                made.append(sidecar)
+        return made
+
+
+def _jobs(
+    source: Path, paths: Paths, calibration: Path | None, scratch: Path, opset: int | None
+) -> Iterable[ExportJob]:
+    """A job for each file, the int8 .tflite master, kept or not, before what derives from it."""
+    from edgekit.export.exporter import EXPORTERS, ExportJob
+
+    needs_master = any(level in EXPORTERS.get(kind).derived for kind, level in paths)
+    wanted = dict(paths)
+    if needs_master:
+        key: tuple[Format, Precision] = ("tflite", "int8")
+        wanted = {key: wanted.pop(key, scratch / f"{source.stem}-int8.tflite"), **wanted}
+    for (kind, level), path in wanted.items():
+        yield ExportJob(source, kind, level, path, calibration=calibration, opset=opset)
+
+
+def _first(x: Arrays | None) -> Arrays | None:
+    return None if x is None else {name: array[:_PROOF_SAMPLES] for name, array in x.items()}
+
+
+def _outputs(source: Path, pairs: Sequence[tuple[Format, Precision]], output: Path | None) -> Paths:
+    one_file = output is not None and output.suffix in SUFFIXES
+    if output is not None and one_file:
+        if len(pairs) != 1:
+            raise InputError(
+                f"-o names one file, and {len(pairs)} are to be made",
+                where=str(output),
+                hint="give a folder",
+            )
+        if output.suffix != _SUFFIX[pairs[0][0]]:
+            raise InputError(
+                f"a file in format {pairs[0][0]} ends in {_SUFFIX[pairs[0][0]]}", where=str(output)
+            )
+        return {pairs[0]: output}
+    folder = output or source.parent
+    stem = source.stem
+    return {
+        (kind, level): folder
+        / f"{stem if source.suffix == '.tflite' else f'{stem}-{level}'}{_SUFFIX[kind]}"
+        for kind, level in pairs
+    }
+
+
+def _known(name: str, kind: str, allowed: tuple[str, ...]) -> str:
+    if name not in allowed:
+        raise InputError(
+            f"unknown {kind} '{name}'", where=f"--{kind}", hint=did_you_mean(name, allowed)
+        )
+    return name
