@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +41,36 @@ def read_onnx(path: Path) -> Graph:
         raise ModelFileError(
             f"not an ONNX file: truncated or corrupt ({error})", where=where
         ) from error
+    if not all(isinstance(text, str) for text in _texts(model)):  # protobuf leaves bytes as bytes
+        raise ModelFileError("not a valid ONNX file: a name is not UTF-8", where=where)
     if not model.graph.node and not model.graph.output:
         raise ModelFileError("not an ONNX file: it has no graph", where=where)
-    size = path.stat().st_size + sum(_external_files(model, path).values())
     try:
         shapes = _infer_shapes(onnx, model)
     except Exception as error:  # onnx raises its own and plain ones
         raise ModelFileError(f"its shapes are wrong: {error}", where=where) from error
     try:
+        size = path.stat().st_size + sum(_external_files(model, path).values())
         return _Reader(onnx, model, shapes, path).graph(size)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"not a valid ONNX file: {error}", where=where) from error
+
+
+def _texts(model: Any) -> Iterator[Any]:
+    """All strings that the reader takes from a file."""
+    graph = model.graph
+    yield from (model.producer_name, model.producer_version, graph.name)
+    yield from (entry.domain for entry in model.opset_import)
+    for entry in model.metadata_props:
+        yield from (entry.key, entry.value)
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        yield value.name
+    for tensor in graph.initializer:
+        for entry in tensor.external_data:
+            yield from (entry.key, entry.value)
+    for node in graph.node:
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def _external_files(model: Any, path: Path) -> dict[Path, int]:

@@ -149,11 +149,19 @@ def test_weights_beside_the_file(tmp_path: Path) -> None:
         read_onnx(path)
 
 
-def test_weights_outside_its_folder_are_not_touched(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"location": "../../secret"}, "outside its folder"),
+        ({"location": "m.data", "offset": "far"}, "not a valid ONNX file"),
+    ],
+)
+def test_hostile_places_of_weights(tmp_path: Path, entry: dict[str, str], message: str) -> None:
     weights = const("w", 8, 2)
     weights.ClearField("raw_data")
     weights.data_location = onnx.TensorProto.EXTERNAL
-    weights.external_data.add(key="location", value="../../secret")
+    for key, value in entry.items():
+        weights.external_data.add(key=key, value=value)
     model = helper.make_model(
         helper.make_graph(
             [helper.make_node("MatMul", ["x", "w"], ["y"])],
@@ -164,7 +172,7 @@ def test_weights_outside_its_folder_are_not_touched(tmp_path: Path) -> None:
         )
     )
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ModelFileError, match="outside its folder"):
+    with pytest.raises(ModelFileError, match=message):
         read_onnx(tmp_path / "m.onnx")
 
 
@@ -173,6 +181,13 @@ def test_custom_domains(tmp_path: Path) -> None:
     graph = write(tmp_path / "m.onnx", [node], {"x": [1, 8]}, ["y"], [])
     assert (graph.ops[0].kind, graph.macs) == ("custom", 0)
     assert graph.ops[0].attributes["domain"] == "my.domain"
+
+
+def test_names_that_are_not_text(valid: bytes, tmp_path: Path) -> None:
+    for name in (b"Conv", b"conv", b"Relu"):
+        (tmp_path / "m.onnx").write_bytes(valid.replace(name, b"\xff\xfe" + name[2:]))
+        with pytest.raises(ModelFileError, match="UTF-8"):
+            read_onnx(tmp_path / "m.onnx")
 
 
 @pytest.fixture(scope="module")
