@@ -121,8 +121,8 @@ def _use(sidecars: Sequence[Sidecar]) -> list[str]:
     if first.labels:
         lines.append(f"   The classes are in `{LABELS}`, in the order of the last axis.")
     lines += [
-        "4. Each file's sidecar `<file>.json` holds the same for that file. `golden/` holds "
-        "prepared inputs and the float model's answers to them: compare before you ship.",
+        "4. Each file's sidecar `<file>.json` holds the same for that file. `golden/`, where "
+        "present, holds prepared inputs and the float model's answers: compare before you ship.",
         "",
         "With edgekit installed, steps 2 and 3 are (`samples`: prepared arrays by input name):",
         "",

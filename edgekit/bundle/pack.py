@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 import edgekit
 from edgekit.base.errors import DataError, InputError
@@ -29,7 +31,7 @@ from edgekit.schema.manifest import (
     check_member_name,
 )
 from edgekit.schema.recipe import Recipe
-from edgekit.schema.results import ArtifactResult, CheckReport, Profile, RunReport
+from edgekit.schema.results import ArtifactResult, CheckReport, Profile, RunReport, VerifyResult
 from edgekit.schema.yamlfile import parse_yaml, validate
 
 R = TypeVar("R", Profile, CheckReport)
@@ -125,11 +127,7 @@ def pack_run(directory: Path, output: Path | None = None) -> PackResult:
     lock = directory / RECIPE
     return pack(
         report,
-        [
-            directory / artifact.path
-            for artifact in report.artifacts
-            if artifact.parity is None or artifact.parity.passed
-        ],
+        [directory / artifact.path for artifact in report.artifacts if artifact.proven],
         output or directory / f"{report.recipe}.zip",
         golden={
             file.stem: _load_npy(file) for file in sorted((directory / "golden").glob("*.npy"))
@@ -150,18 +148,35 @@ def pack_files(files: Sequence[Path], output: Path | None = None) -> PackResult:
     """
     sidecars = [_sidecar(file) for file in files]
     name = files[0].stem
-    results = [
-        ArtifactResult(
-            path=sidecar.file,
-            format=sidecar.format,
-            precision=sidecar.precision,
-            bytes=sidecar.bytes,
-            sha256=sidecar.sha256,
-        )
-        for sidecar in sidecars
-    ]
-    report = RunReport(recipe=name, run="", artifacts=tuple(results))
+    report = RunReport(
+        recipe=name,
+        run="",
+        artifacts=tuple(_from_sidecar(sidecar) for sidecar in sidecars),
+        versions={
+            library: str(version)
+            for sidecar in sidecars
+            if isinstance(recorded := sidecar.provenance.get("versions"), dict)
+            for library, version in recorded.items()
+        },
+    )
     return pack(report, files, output or Path(f"{name}.zip"))
+
+
+def _from_sidecar(sidecar: Sidecar) -> ArtifactResult:
+    """What a sidecar records of its file: the parity check that it passed when it was exported."""
+    parity = None
+    for recorded in sidecar.parity.values():
+        with contextlib.suppress(ValidationError):
+            parity = parity or VerifyResult.model_validate(recorded)
+    return ArtifactResult(
+        path=sidecar.file,
+        format=sidecar.format,
+        precision=sidecar.precision,
+        bytes=sidecar.bytes,
+        sha256=sidecar.sha256,
+        metrics=parity.metrics if parity else {},
+        parity=parity,
+    )
 
 
 def package(paths: Sequence[Path], output: Path | None = None) -> PackResult:

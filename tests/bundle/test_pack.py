@@ -101,6 +101,24 @@ def test_model_files_are_packed_without_a_run(
     assert package([model], tmp_path / "again.zip").sha256 == result.sha256
 
 
+def test_what_a_sidecar_records_is_in_the_report(
+    report: RunReport, tmp_path: Path, artifact_writer: Writer
+) -> None:
+    model = artifact_writer(tmp_path, "net.onnx", b"model", "fp32")
+    sidecar = model.with_name("net.onnx.json")
+    parity = report.artifacts[0].parity
+    assert parity is not None
+    plain = json.loads(sidecar.read_text())
+    plain["parity"] = {"runtime": "onnxruntime", "reference": parity.model_dump(mode="json")}
+    plain["provenance"] = {"versions": {"onnx": "1.23"}}
+    sidecar.write_text(json.dumps(plain))
+    bundle = open_bundle(Path(pack_files([model], tmp_path / "out.zip").bundle))
+    (artifact,) = bundle.report.artifacts
+    assert artifact.parity is not None
+    assert (artifact.parity.snr_db, artifact.parity.artifact) == (31.5, "net.onnx")
+    assert bundle.manifest.versions == {"onnx": "1.23"}
+
+
 def test_the_card_says_what_it_is_how_fast_and_how_to_run_it(run_directory: Path) -> None:
     card = open_bundle(Path(pack_run(run_directory).bundle)).read("MODEL_CARD.md").decode()
     for text in (
