@@ -10,7 +10,7 @@ import typer
 from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
     from edgekit.training.command import TrainReport
 
@@ -46,19 +46,21 @@ def command(
             overrides=tuple(overrides or ()),
             progress=progress,
         )
-    out.result(report, lambda console: console.print(_table(report)))
+    out.result(report, lambda console: console.print(_view(report)))
 
 
-def _table(report: TrainReport) -> Table:
+def _view(report: TrainReport) -> Group:
+    from rich.console import Group
     from rich.table import Table
 
     best = f", best {report.best_epoch + 1}" if report.best_epoch is not None else ""
-    title = f"{report.model}: {report.parameters:,} parameters, {report.epochs} epochs{best}"
-    table = Table(title=title, caption=f"{report.seconds:.1f} s, history in {report.history_file}")
+    table = Table()
     names = sorted({name for metrics in report.metrics.values() for name in metrics})
     for column in ("split", "samples", *names):
         table.add_column(column, justify="left" if column == "split" else "right")
     for split, metrics in report.metrics.items():
         values = (f"{metrics[name]:.4f}" for name in names)
         table.add_row(split, str(report.samples[split]), *values)
-    return table
+    size = f"{report.parameters:,} parameters"
+    time = f"{report.epochs} epochs{best} in {report.seconds:.1f} s"
+    return Group(table, f"{report.model}: {size}, {time}; history in {report.history_file}")
