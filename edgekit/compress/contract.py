@@ -21,6 +21,7 @@ from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.base.extras import require
 from edgekit.base.progress import Progress, silent
 from edgekit.data.dataset import Dataset
+from edgekit.models.files import as_functional
 from edgekit.schema.base import Document
 from edgekit.schema.plan import QuantizationPlan
 from edgekit.schema.recipe import TrainSpec
@@ -197,10 +198,27 @@ def interface_of(model: keras.Model) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
+def check_layer_names(before: keras.Model, after: keras.Model) -> None:
+    """Checks for passes that change values only.
+
+    Raises:
+        PostconditionError: the layers have other names than before.
+    """
+    if _layer_names(before) != _layer_names(after):
+        raise PostconditionError("the names of layers changed")
+
+
+def _layer_names(model: keras.Model) -> list[str]:
+    # An input is known by its tensor's name; Keras renames the layer of an unnamed one in a copy.
+    kind = require("keras", purpose="to compress models").layers.InputLayer
+    return [layer.name for layer in model.layers if not isinstance(layer, kind)]
+
+
 def weights_of(model: keras.Model) -> dict[str, np.ndarray[Any, Any]]:
     """Copies of all weights by a unique name."""
     return {
-        f"{index}: {weight.path}": np.array(weight) for index, weight in enumerate(model.weights)
+        f"{index}: {weight.path}": weight.numpy().copy()
+        for index, weight in enumerate(model.weights)
     }
 
 
@@ -209,9 +227,12 @@ def _finite(values: np.ndarray[Any, Any]) -> bool:
 
 
 def copy_of(model: keras.Model) -> keras.Model:
-    """The same model with weights of its own: same layers, names and values."""
+    """The same model with weights of its own: same layers, names and values, not compiled.
+
+    A Sequential model becomes a functional one, which keeps the names of its inputs.
+    """
     models = require("keras", purpose="to compress models").models
-    copy: keras.Model = models.clone_model(model)
+    copy: keras.Model = models.clone_model(as_functional(model))
     copy.set_weights(model.get_weights())
     return copy
 

@@ -57,7 +57,8 @@ class Kernel:
     @property
     def values(self) -> NDArray[Any]:
         """A copy of the weights."""
-        return np.array(self.variable)
+        values: NDArray[Any] = self.variable.numpy().copy()
+        return values
 
     @property
     def size(self) -> int:

@@ -98,7 +98,7 @@ def run_passes(
 
 
 def _run(one: Pass[Any], model: keras.Model, context: PassContext, where: str) -> PassResult:
-    before = f"passes that ran before: {', '.join(context.ran) or 'none'}"
+    before = f"passes that ran before: {', '.join(context.ran)}" if context.ran else None
     try:
         return one(model, context)
     except EdgekitError as error:

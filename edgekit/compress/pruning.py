@@ -12,7 +12,14 @@ from pydantic import Field, field_validator
 
 from edgekit.base.errors import PostconditionError, PreconditionError, did_you_mean
 from edgekit.base.extras import require
-from edgekit.compress.contract import Pass, PassContext, PassResult, copy_of, run_alone
+from edgekit.compress.contract import (
+    Pass,
+    PassContext,
+    PassResult,
+    check_layer_names,
+    copy_of,
+    run_alone,
+)
 from edgekit.compress.kernels import Kernel, find_kernels
 from edgekit.compress.masks import Masks, zeros_asked
 from edgekit.compress.schedule import PolynomialSchedule
@@ -118,8 +125,7 @@ class Prune(Pass[PruneArgs]):
     def ensures(self, before: keras.Model, result: PassResult, context: PassContext) -> None:
         """Checks that each kernel has the zeros asked for, and the layers their names."""
         super().ensures(before, result, context)
-        if [layer.name for layer in before.layers] != [layer.name for layer in result.model.layers]:
-            raise PostconditionError("the names of layers changed")
+        check_layer_names(before, result.model)
         kernels, final = self._chosen(result.model)
         for kernel, sparsity in zip(kernels, final, strict=True):
             zeros = kernel.size - np.count_nonzero(kernel.values)
