@@ -170,9 +170,11 @@ def _value(report: RunReport, artifact: ArtifactResult, metric: str) -> Value:
             return None, "the accuracy of the float model is not known"
         # Rounded, so that 98.1% - 97.5% is not a hair above 0.6.
         return round(100 * (reference - accuracy), 9), None
-    if artifact.parity is None:
+    steps = metric == "max_step_diff" and artifact.master_parity is not None
+    parity = artifact.master_parity if steps else artifact.parity
+    if parity is None:
         return None, "its parity was not checked"
-    return _parity_value(artifact.parity, metric)
+    return _parity_value(parity, metric)
 
 
 def _parity_value(parity: VerifyResult, metric: str) -> Value:

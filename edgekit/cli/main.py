@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -13,45 +14,26 @@ from typer.exceptions import TyperException
 import edgekit
 from edgekit.base.errors import EdgekitError, InputError, ToolError
 from edgekit.base.files import from_os_error
-from edgekit.cli import (
-    bench,
-    check,
-    compress,
-    doctor,
-    export,
-    gate,
-    init,
-    inspect,
-    package,
-    profile,
-    recipes,
-    report,
-    run,
-    schema,
-    targets,
-    train,
-    verify,
-)
 from edgekit.cli.output import report_error
 
 COMMANDS = (
-    bench,
-    check,
-    compress,
-    doctor,
-    export,
-    gate,
-    init,
-    inspect,
-    package,
-    profile,
-    recipes,
-    report,
-    run,
-    schema,
-    targets,
-    train,
-    verify,
+    "bench",
+    "check",
+    "compress",
+    "doctor",
+    "export",
+    "gate",
+    "init",
+    "inspect",
+    "package",
+    "profile",
+    "recipes",
+    "report",
+    "run",
+    "schema",
+    "targets",
+    "train",
+    "verify",
 )
 
 app = typer.Typer(
@@ -61,8 +43,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich's help needs half of the start-up budget
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in COMMANDS:
-    name = module.__name__.rpartition(".")[2]
+for name in COMMANDS:
+    module = import_module(f"edgekit.cli.{name}")
     app.command(name, epilog=module.EXAMPLES)(module.command)
 
 

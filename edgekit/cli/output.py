@@ -90,14 +90,15 @@ class Output:
 
 def _plain_progress() -> Progress:
     """Progress for a log file: one line a text, at most two a second."""
-    last = {"text": "", "at": 0.0}
+    shown, shown_at = "", -_SHOW_PROGRESS_AFTER_S
 
     def report(text: str, done: float = 0.0, total: float | None = None) -> None:  # noqa: ARG001
+        nonlocal shown, shown_at
         now = time.monotonic()
-        if text != last["text"] and now - float(last["at"]) >= _SHOW_PROGRESS_AFTER_S:
+        if text != shown and now - shown_at >= _SHOW_PROGRESS_AFTER_S:
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
-            last.update(text=text, at=now)
+            shown, shown_at = text, now
 
     return report
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import edgekit
 from edgekit.base.errors import CheckFailedError, EdgekitError, ToolError
@@ -88,7 +89,7 @@ def _obtain(
     resources: Resources,
     done: Mapping[str, Done],
     progress: Progress,
-) -> tuple[dict[str, object], str]:  # the record, and where it came from
+) -> tuple[dict[str, Any], str]:
     record = run.finished(stage.name, key)
     if record is not None:
         return record, "cache"

@@ -24,7 +24,7 @@ def proven(resources: Resources, execution: Execution) -> list[Wanted]:
     return [
         one
         for one in export.wanted(resources.recipe)
-        if (parity := _parity(execution, one)) is not None and parity.passed
+        if f"verify-{one.key}" in execution.done and _artifact(execution, one).proven
     ]
 
 
@@ -56,31 +56,30 @@ def run_report(run: RunDirectory, resources: Resources, execution: Execution) ->
             for name in execution.done
         ),
         failures=failures,
-        passed=not failures and all(one.parity is None or one.parity.passed for one in artifacts),
+        passed=not failures and all(one.proven for one in artifacts),
         versions=versions(
             "edgekit", "numpy", *(distribution for distribution, _ in OPTIONAL.values())
         ),
     )
 
 
-def _parity(execution: Execution, one: Wanted) -> VerifyResult | None:
-    done = execution.done.get(f"verify-{one.key}")
-    return VerifyResult.model_validate(done.result["verify"]) if done else None
-
-
 def _artifact(execution: Execution, one: Wanted) -> ArtifactResult:
     made = execution.done[f"export-{one.key}"].result
-    parity = _parity(execution, one)
-    folder = "artifacts" if parity and parity.passed else f"stages/export-{one.key}"
-    return ArtifactResult(
-        path=f"{folder}/{made['file']}",
+    verified = execution.done.get(f"verify-{one.key}")
+    checks = verified.result if verified else {}
+    parity = VerifyResult.model_validate(checks["verify"]) if verified else None
+    result = ArtifactResult(
+        path=f"stages/export-{one.key}/{made['file']}",
         format=one.format,
         precision=one.precision,
         bytes=made["bytes"],
         sha256=made["sha256"],
         metrics=parity.metrics if parity else {},
         parity=parity,
+        master_parity=VerifyResult.model_validate(checks["master"]) if "master" in checks else None,
     )
+    shown = verified is not None and result.proven
+    return result.model_copy(update={"path": f"artifacts/{made['file']}"}) if shown else result
 
 
 def _profiles(execution: Execution, one: Wanted) -> list[Profile]:

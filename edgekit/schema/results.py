@@ -150,7 +150,13 @@ class CheckReport(Document):
 
 
 class ArtifactResult(Document):
-    """One artifact of a run."""
+    """One artifact of a run.
+
+    Attributes:
+        metrics: on the test split.
+        parity: with the Keras model, on the test split.
+        master_parity: of an int8 file with the int8 TFLite file that it derives from.
+    """
 
     path: str
     format: Format
@@ -159,6 +165,13 @@ class ArtifactResult(Document):
     sha256: str
     metrics: dict[str, float] = Field(default_factory=dict)
     parity: VerifyResult | None = None
+    master_parity: VerifyResult | None = None
+
+    @property
+    def proven(self) -> bool:
+        """Whether no parity check failed."""
+        checks = (self.parity, self.master_parity)
+        return all(check is None or check.passed for check in checks)
 
 
 class BudgetResult(Document):

@@ -15,6 +15,9 @@ from edgekit.pipeline.stages.export import Wanted
 from edgekit.schema.recipe import Recipe
 from edgekit.schema.target import Target
 
+# Against its master a derived file is held to steps of the output, not to decibels.
+_STEPS_ONLY = {"max_abs_diff": None, "min_snr_db": None, "min_agreement": None}
+
 RUNTIMES = {
     "tflite": "ai-edge-litert",
     "onnx": "onnxruntime",
@@ -36,7 +39,7 @@ def stages(
             f"verify-{one.key}",
             "verify",
             _verify(source, one),
-            (source, "data", "reference"),
+            (source, "data", "reference", *one.masters),
             {"limits": limits},
             runtime,
         ),
@@ -89,20 +92,24 @@ def _profile(source: str) -> Callable[[StageContext], Result]:
 
 def _verify(source: str, one: Wanted) -> Callable[[StageContext], Result]:
     def run(context: StageContext) -> Result:
+        from edgekit.runtimes.open import open_session
         from edgekit.verify.parity import verify_file
 
         recipe, test = context.resources.recipe, context.resources.dataset.test
         context.progress(f"verifying {one.key} on {len(test)} samples")
         with np.load(context.inputs["reference"].directory / OUTPUTS_FILE) as stored:
             reference = {name: stored[name] for name in stored.files}
-        result = verify_file(
-            artifact_path(context, source),
-            reference,
-            test.x,
-            test.y,
-            recipe.verify.limits_for(one.precision),
-        )
-        return {"verify": result.model_dump(mode="json")}
+        limits = recipe.verify.limits_for(one.precision)
+        path = artifact_path(context, source)
+        parity = verify_file(path, reference, test.x, test.y, limits, reference_name="Keras model")
+        found = {"verify": parity.model_copy(update={"artifact": path.name})}
+        for name in one.masters:
+            master = artifact_path(context, name)
+            with open_session(master) as session:
+                steps = limits.model_copy(update=_STEPS_ONLY)
+                held = verify_file(path, session, test.x, limits=steps, reference_name=master.name)
+            found["master"] = held.model_copy(update={"artifact": path.name})
+        return {name: result.model_dump(mode="json") for name, result in found.items()}
 
     return run
 

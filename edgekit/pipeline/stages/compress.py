@@ -96,13 +96,15 @@ def _pass(position: int, before: str) -> Callable[[StageContext], Result]:
 def _reference(before: str) -> Callable[[StageContext], Result]:
     def run(context: StageContext) -> Result:
         from edgekit.models.files import load_model
-        from edgekit.training.evaluate import metrics_of, record_outputs
+        from edgekit.training.evaluate import record_outputs
+        from edgekit.verify.metrics import classification_metrics
 
         context.progress("recording the outputs of the Keras model")
         test = context.resources.dataset.test
         outputs = record_outputs(load_model(context.inputs[before].directory / MODEL_FILE), test.x)
         with atomic_path(context.directory / OUTPUTS_FILE) as path:
             np.savez(path, **outputs)  # type: ignore[arg-type]
-        return {"metrics": metrics_of(outputs, test.y)}
+        first = next(iter(outputs.values()))
+        return {"metrics": classification_metrics(first, test.y)}
 
     return run

@@ -40,13 +40,17 @@ class Wanted:
         return f"{self.format}-{self.precision}"
 
     @property
-    def derived(self) -> bool:
-        """Whether it is made from the int8 TFLite file, the master of all int8 files."""
-        return self.precision == "int8" and self.format != "tflite"
+    def masters(self) -> tuple[str, ...]:
+        """The stage of the int8 TFLite file, if this one derives from it; else nothing."""
+        derived = self.precision == "int8" and self.format != "tflite"
+        return (f"export-{_MASTER.key}",) if derived else ()
 
     def file_name(self, recipe_name: str) -> str:
         """Name of the model file."""
         return f"{recipe_name}-{self.precision}{_SUFFIX[self.format]}"
+
+
+_MASTER = Wanted("tflite", "int8")
 
 
 def wanted(recipe: Recipe) -> list[Wanted]:
@@ -55,22 +59,17 @@ def wanted(recipe: Recipe) -> list[Wanted]:
     for spec in recipe.export:
         for precision in spec.precision:
             one = Wanted(spec.format, precision, spec.opset)
-            if one.derived:
-                files.append(Wanted("tflite", "int8"))
-            files.append(one)
+            files += [_MASTER, one] if one.masters else [one]
     return list({one.key: one for one in files}.values())
 
 
 def stage(one: Wanted, recipe: Recipe, model: str) -> Stage:
     """The stage that makes one model file from the Keras model of the stage `model`."""
-    inputs = ["data", model, "reference"]
-    if one.derived:
-        inputs.append("export-tflite-int8")
     return Stage(
         name=f"export-{one.key}",
         group="export",
         function=_run(one, model),
-        inputs=tuple(inputs),
+        inputs=("data", model, "reference", *one.masters),
         settings={
             "format": one.format,
             "precision": one.precision,
@@ -88,10 +87,8 @@ def _run(one: Wanted, model: str) -> Callable[[StageContext], Result]:
 
         recipe = context.resources.recipe
         context.progress(f"converting to {one.format} {one.precision}")
-        master = None
-        if one.derived:
-            done = context.inputs["export-tflite-int8"]
-            master = done.directory / str(done.result["file"])
+        masters = [context.inputs[name] for name in one.masters]
+        master = next((done.directory / str(done.result["file"]) for done in masters), None)
         data = context.inputs["data"]
         with np.load(context.inputs["reference"].directory / OUTPUTS_FILE) as outputs:
             reference_y = {name: outputs[name][:_GATE_SAMPLES] for name in outputs.files}
