@@ -173,7 +173,7 @@ def samples(rows: Sequence[dict[str, str]], fit: Fit, target: Target) -> list[Sa
                 latency,
                 energy,
                 source_id(row["source"], target),
-            )  # fmt: skip
+            )
         )
     return found
 
@@ -415,7 +415,8 @@ def put_costs(text: str, fit: Fit, target: Target, data: Sequence[Sample]) -> st
         if where.where == fit.processor and not work.free
     })  # fmt: skip
     costs = processor.costs[fit.precision].model_dump()
-    costs |= {"measurements": len(data), "seen": seen}
+    sizes = [sample.graph.macs for sample in data]
+    costs |= {"measurements": len(data), "seen": seen, "seen_macs": [min(sizes), max(sizes)]}
     costs["origin"] = "derived" if fit.target.startswith("drone-") else "fitted"
     text = put(text, ["processors", index, "costs", fit.precision], flow(costs))
     if processor.link:

@@ -24,7 +24,7 @@ def check_file(path: Path, target: Target) -> CheckReport:
         ModelFileError: the file is corrupt or of an unknown kind.
         MissingDependencyError: the reader of its format is not installed.
     """
-    return check_graph(read_graph(path), target, str(path))
+    return check_graph(read_graph(path), target, path.name)
 
 
 def check_graph(graph: Graph, target: Target, artifact: str) -> CheckReport:

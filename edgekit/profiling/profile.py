@@ -9,7 +9,13 @@ from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
 from edgekit.profiling.check import planner_of
 from edgekit.profiling.cost import OpTime
-from edgekit.profiling.estimate import Estimate, energy_j, estimate, flight_seconds_per_hour
+from edgekit.profiling.estimate import (
+    Estimate,
+    charged_costs,
+    energy_j,
+    estimate,
+    flight_seconds_per_hour,
+)
 from edgekit.profiling.memory import plan
 from edgekit.profiling.placement import OpPlacement, place
 from edgekit.profiling.view import GraphView
@@ -22,7 +28,7 @@ from edgekit.schema.target import PredictionError, Target
 def profile_report(path: Path, targets: Sequence[Target]) -> ProfileReport:
     """Profiles one file on several targets; see `profile_file`."""
     graph = read_graph(path)
-    return ProfileReport(profiles=tuple(profile_graph(graph, t, str(path)) for t in targets))
+    return ProfileReport(profiles=tuple(profile_graph(graph, t, path.name) for t in targets))
 
 
 def profile_file(path: Path, target: Target) -> Profile:
@@ -32,7 +38,7 @@ def profile_file(path: Path, target: Target) -> Profile:
         ModelFileError: the file is corrupt or of an unknown kind.
         MissingDependencyError: the reader of its format is not installed.
     """
-    return profile_graph(read_graph(path), target, str(path))
+    return profile_graph(read_graph(path), target, path.name)
 
 
 def profile_graph(graph: Graph, target: Target, artifact: str) -> Profile:
@@ -69,7 +75,7 @@ def profile_graph(graph: Graph, target: Target, artifact: str) -> Profile:
         flight_s_per_h=_flight(result, target),
         placement=Placement(accelerator_ops=on_first if accelerated else 0, fallback_ops=fallbacks),
         layers=_layers(loads, placed, result.ops if isinstance(result, Estimate) else None),
-        warnings=_warnings(loads, view, target, result),
+        warnings=_warnings(loads, placed, target, result),
         details={"precision": view.precision, "runtime": _runtime(target)} if known else {},
     )
 
@@ -196,7 +202,10 @@ def _layers(
 
 
 def _warnings(
-    loads: Sequence[Work], view: GraphView, target: Target, result: Estimate | str
+    loads: Sequence[Work],
+    placed: Sequence[OpPlacement],
+    target: Target,
+    result: Estimate | str,
 ) -> tuple[str, ...]:
     if isinstance(result, str):
         return ()
@@ -209,7 +218,28 @@ def _warnings(
         + (", ...)" if len(indices) > 8 else ")")
         for why, indices in warnings.items()
     ]
-    charged = target.precisions.get(view.precision)
-    if charged is not None and charged != view.precision:
-        lines.append(f"extrapolated: {view.precision} is charged as {charged}")
+    for precision in sorted({work.precision for work in loads if work.macs and not work.free}):
+        charged = target.precisions.get(precision)
+        if charged is not None and charged != precision:
+            lines.append(f"extrapolated: {precision} is charged as {charged}")
+    lines += _size_warnings(loads, placed, target, result)
     return tuple(lines)
+
+
+def _size_warnings(
+    loads: Sequence[Work], placed: Sequence[OpPlacement], target: Target, result: Estimate
+) -> list[str]:
+    """Networks far smaller or larger than all that were measured."""
+    lines = []
+    for processor in target.processors:
+        own = [w for w, p in zip(loads, placed, strict=True) if p.where == processor.name]
+        heaviest = max(own, key=lambda work: work.macs, default=None)
+        if heaviest is None or not heaviest.macs:
+            continue
+        measured = charged_costs(processor, heaviest.precision, target).seen_macs
+        if measured and not measured[0] / 2 <= result.macs <= measured[1] * 2:
+            lines.append(
+                f"extrapolated: {result.macs / 1e6:.3g} million MACs, measured networks have "
+                f"{measured[0] / 1e6:.3g} to {measured[1] / 1e6:.3g}"
+            )
+    return lines

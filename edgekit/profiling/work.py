@@ -96,5 +96,16 @@ def _gemm(view: GraphView, op: Op) -> Gemm | None:
     m = max(1, output.elements // channels)
     if op.kind == "depthwise":
         return Gemm(m, k, 1, groups=channels)
-    groups = int(op.attributes.get("group", op.attributes.get("groups", 1)) or 1)
+    groups = _groups(view, op)
     return Gemm(m, k, max(1, channels // groups), groups)
+
+
+def _groups(view: GraphView, op: Op) -> int:
+    """Groups of a convolution: an attribute in ONNX, the channels of the kernel in TFLite."""
+    sources, weights = view.activations_in(op), view.weights_in(op)
+    if op.name != "CONV_2D" or not (sources and weights):
+        return int(op.attributes.get("group", op.attributes.get("groups", 1)) or 1)
+    channels, per_group = sources[0].shape[-1:], weights[0].shape[-1:]
+    if not (channels and per_group):
+        return 1
+    return max(1, (channels[0] or 1) // (per_group[0] or 1))

@@ -66,6 +66,9 @@ class KernelCosts(Document):
     us_per_op: float = Field(0.0, ge=0)
     us_per_inference: float = Field(0.0, ge=0)
     seen: tuple[str, ...] = Field((), description="operator classes that the fit saw")
+    seen_macs: tuple[int, int] | None = Field(
+        None, description="multiply-accumulates of the smallest and the largest network of the fit"
+    )
 
     @field_validator("ps_per_mac")
     @classmethod

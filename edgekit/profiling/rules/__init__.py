@@ -6,6 +6,7 @@ from edgekit.profiling.rules.base import OpView, Rule, RuleSet, rule
 RULE_SETS: Registry[RuleSet] = Registry(
     "rule set",
     {
+        "coral-host": "edgekit.profiling.rules.coral_host:RULES",
         "cubeai": "edgekit.profiling.rules.cubeai:RULES",
         "edgetpu": "edgekit.profiling.rules.edgetpu:RULES",
         "litert-cpu": "edgekit.profiling.rules.litert_cpu:RULES",

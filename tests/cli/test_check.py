@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgekit.cli.main import run
+
+
+@pytest.mark.parametrize(
+    ("file", "target", "code", "verdict"),
+    [
+        ("mlperf_tiny_kws_int8.tflite", "coral-usb", 0, "ok"),
+        ("coral_deeplabv3_mnv2_dm05_pascal_quant.tflite", "coral-usb", 0, "fallback"),
+        ("coral_split_concat_edgetpu.tflite", "pixel-3", 1, "unsupported"),
+        ("coral_mobilenet_v2_1.0_224_quant.tflite", "stm32-h7a3-cubeai", 1, "does_not_fit"),
+    ],
+)
+def test_verdicts_and_exit_codes(
+    shared: Path, file: str, target: str, code: int, verdict: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = str(shared / "models" / file)
+    assert run(["check", path, "--target", target, "--json"]) == code
+    report = json.loads(capsys.readouterr().out)
+    assert report["verdict"] == verdict
+    assert [op["index"] for op in report["ops"]] == list(range(len(report["ops"])))
+    assert run(["check", path, "--target", target]) == code
+    assert verdict in capsys.readouterr().out
+
+
+def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"not a model")
+    assert run(["check", str(path), "-t", "coral-usb"]) == 2
+    assert "not a TFLite file" in capsys.readouterr().err

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgekit.graph.types import Op
+from edgekit.profiling.cost import crossing_seconds, kernel_terms, op_time, systolic_cycles
+from edgekit.profiling.targets import load_target
+from edgekit.profiling.view import GraphView
+from edgekit.profiling.work import Gemm, Work, works
+from edgekit.schema.target import KernelCosts, Link, MemorySpec, Processor, SystolicArray
+from tests.profiling.graphs import GraphMaker, small_cnn
+
+COSTS = KernelCosts(
+    origin="assumed",
+    ps_per_mac={"conv": 100.0, "dense": 300.0},
+    ps_per_activation_byte=10.0,
+    ps_per_weight_byte=20.0,
+    us_per_op=2.0,
+)
+CPU = Processor(name="cpu", kind="cpu", rules="litert-cpu", costs={"int8": COSTS})
+MEMORY = MemorySpec(ram_bytes=1 << 30, cache_bytes=1000, bandwidth_gb_s=1.0)
+
+
+def work(
+    kind: str = "conv", macs: int = 1000, activations: int = 100, weights: int = 50,
+    gemm: Gemm | None = None, *, free: bool = False,
+) -> Work:  # fmt: skip
+    op = Op(0, "OP", kind, "layer", (0,), (1,), {}, macs)  # type: ignore[arg-type]
+    return Work(op, "int8", macs, activations, weights, gemm, free)
+
+
+def test_the_time_of_an_operator_within_the_cache() -> None:
+    time = op_time(work(), CPU, COSTS, MEMORY)
+    assert time.kernel == pytest.approx((1000 * 100 + 100 * 10 + 50 * 20) * 1e-12)
+    assert time.memory == 0
+    assert time.seconds == pytest.approx(time.kernel + 2e-6)
+    assert time.extrapolated is None
+
+
+def test_no_kernel_is_faster_than_the_memory() -> None:
+    time = op_time(work(activations=10**6), CPU, COSTS, MEMORY)
+    assert time.memory == pytest.approx((10**6 + 50) / 1e9)
+    assert time.seconds == pytest.approx(time.memory + 2e-6)
+
+
+def test_an_unmeasured_class_costs_as_much_as_the_slowest() -> None:
+    time = op_time(work("depthwise"), CPU, COSTS, MEMORY)
+    assert time.kernel == pytest.approx((1000 * 300 + 100 * 10 + 50 * 20) * 1e-12)
+    assert "depthwise" in (time.extrapolated or "")
+
+
+def test_a_fused_operator_is_free() -> None:
+    assert op_time(work(free=True), CPU, COSTS, MEMORY).seconds == 0
+    assert kernel_terms(work(free=True)) == {}
+
+
+@given(
+    macs=st.integers(0, 10**9),
+    more=st.integers(0, 10**9),
+    activations=st.integers(0, 10**8),
+    weights=st.integers(0, 10**8),
+    kind=st.sampled_from(["conv", "dense", "depthwise"]),
+)
+def test_more_work_never_takes_less_time(
+    macs: int, more: int, activations: int, weights: int, kind: str
+) -> None:
+    less = op_time(work(kind, macs, activations, weights), CPU, COSTS, MEMORY).seconds
+    assert (
+        op_time(work(kind, macs + more, activations, weights), CPU, COSTS, MEMORY).seconds >= less
+    )
+    assert (
+        op_time(work(kind, macs, activations + more, weights), CPU, COSTS, MEMORY).seconds >= less
+    )
+
+
+def simulated_tile(rows: int, columns: int, m: int) -> int:
+    """Cycles of one tile, cell by cell: weights shift in row by row, then activations in a wave."""
+    loaded = rows
+    finished = 0
+    for step in range(m):
+        enters = loaded + step
+        reaches_last_row = enters + rows - 1
+        reaches_last_column = reaches_last_row + columns - 1
+        finished = max(finished, reaches_last_column + 1)
+    return finished
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.integers(1, 32), columns=st.integers(1, 32), m=st.integers(1, 300),
+    k=st.integers(1, 300), n=st.integers(1, 300), groups=st.integers(1, 4),
+)  # fmt: skip
+def test_systolic_cycles_are_those_of_the_wave(
+    rows: int, columns: int, m: int, k: int, n: int, groups: int
+) -> None:
+    array = SystolicArray(rows=rows, columns=columns, clock_mhz=100)
+    tiles = len(range(0, k, rows)) * len(range(0, n, columns))
+    # SCALE-Sim counts the index of the last cycle of each product.
+    expected = groups * (tiles * simulated_tile(rows, columns, m) - 1)
+    assert systolic_cycles(work(gemm=Gemm(m, k, n, groups)), array) == expected
+
+
+def test_the_link_costs_its_speed_and_its_latency() -> None:
+    link = Link(name="USB", gb_per_s=0.5, us_per_transfer=100)
+    device = CPU.model_copy(update={"link": link})
+    assert crossing_seconds(10**6, device) == pytest.approx(2e-3 + 1e-4)
+    assert crossing_seconds(0, device) == 0
+    assert crossing_seconds(10**6, CPU) == 0
+
+
+def test_matrix_shapes() -> None:
+    loads = list(works(GraphView(small_cnn().graph())))
+    assert [load.gemm for load in loads] == [
+        Gemm(256, 27, 8), Gemm(256, 9, 1, groups=8), Gemm(256, 8, 16), None, Gemm(1, 16, 10), None,
+    ]  # fmt: skip
+    assert loads[0].activation_bytes == 16 * 16 * 3 + 16 * 16 * 8
+    assert loads[0].weight_bytes == 8 * 27
+
+
+def test_a_grouped_convolution() -> None:
+    make = GraphMaker((1, 4, 4, 8))
+    make.op("CONV_2D", "conv", (1, 4, 4, 16), weights=((16, 3, 3, 2),), macs=16 * 16 * 18)
+    (load,) = works(GraphView(make.graph()))
+    assert load.gemm == Gemm(16, 18, 4, groups=4)
+
+
+def test_bytes_between_quantizers_count_as_integers() -> None:
+    make = GraphMaker((1, 8, 4, 4), "float32", file_format="onnx")
+    make.op("QuantizeLinear", "quantize", (1, 8, 4, 4))
+    make.op("DequantizeLinear", "quantize", (1, 8, 4, 4), dtype="float32")
+    make.op("Conv", "pointwise", (1, 16, 4, 4), weights=((16, 8, 1, 1),), dtype="float32",
+            macs=2048)  # fmt: skip
+    loads = list(works(GraphView(make.graph())))
+    assert loads[2].precision == "int8"
+    assert loads[2].activation_bytes == 128 + 256
+    assert loads[2].gemm == Gemm(16, 8, 16)
+
+
+def test_the_engine_is_faster_than_one_multiplier() -> None:
+    engine = load_target("systolic-16x16").processors[0]
+    assert engine.array is not None
+    gemm = Gemm(1024, 256, 64)
+    macs = gemm.m * gemm.k * gemm.n
+    cycles = systolic_cycles(work(macs=macs, gemm=gemm), engine.array)
+    assert macs / 256 < cycles < macs / 128

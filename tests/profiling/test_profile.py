@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekit.profiling.check import check_file
+from edgekit.profiling.estimate import flight_seconds_per_hour
+from edgekit.profiling.profile import profile_file, profile_graph
+from edgekit.profiling.targets import all_targets, load_target
+from edgekit.schema.figure import Figure
+from edgekit.schema.target import Vehicle
+from tests.profiling.graphs import GraphMaker, small_cnn
+
+
+def value(figure: Figure | None) -> float:
+    assert figure is not None
+    assert figure.value is not None, figure.reason
+    return figure.value
+
+
+def test_every_figure_is_an_estimate_with_its_method() -> None:
+    profile = profile_graph(small_cnn().graph(), load_target("raspberry-pi-4"), "made.tflite")
+    for figure in (profile.latency_ms, profile.energy_mj, profile.peak_memory_bytes):
+        assert figure.origin == "estimated"
+        assert figure.method
+        assert value(figure) > 0
+    latency = profile.latency_ms
+    assert latency.low is not None
+    assert latency.high is not None
+    assert latency.low < value(latency) < latency.high
+    assert [layer.op for layer in profile.layers] == [op.name for op in small_cnn().ops]
+
+
+def test_layers_and_the_fixed_cost_are_the_latency() -> None:
+    target = load_target("raspberry-pi-4")
+    profile = profile_graph(small_cnn().graph(), target, "made")
+    layers = sum(value(layer.latency_ms) for layer in profile.layers)
+    fixed = target.processors[0].costs["int8"].us_per_inference * 1e-3
+    assert value(profile.latency_ms) == pytest.approx(layers + fixed)
+
+
+def test_energy_is_power_over_time_plus_work() -> None:
+    target = load_target("raspberry-pi-4")
+    graph = small_cnn().graph()
+    profile = profile_graph(graph, target, "made")
+    power = target.power
+    assert power is not None
+    expected = (power.idle_w + power.active_w["cpu"]) * value(profile.latency_ms)
+    expected += graph.macs * power.pj_per_mac * 1e-9
+    assert value(profile.energy_mj) == pytest.approx(expected)
+
+
+def test_flight_time_lost() -> None:
+    vehicle = Vehicle(name="v", battery_wh=10, hover_w=100, flight_time_min=6, camera_hz=10)
+    # 0.05 s and 0.2 J above idle, at ten frames a second: 2 W, 2% of the hover power, 72 s of 3600.
+    assert flight_seconds_per_hour(0.05, 0.2, vehicle) == pytest.approx(72)
+    # Slower than the camera: 5 W all the time.
+    assert flight_seconds_per_hour(1.0, 5.0, vehicle) == pytest.approx(180)
+
+
+def test_a_faster_network_lets_the_drone_fly_longer() -> None:
+    drone = load_target("drone-x500-cm4")
+    small = profile_graph(small_cnn().graph(), drone, "made")
+    make = small_cnn()
+    make.op("FULLY_CONNECTED", "dense", (1, 1000), weights=((1000, 1000),), macs=1_000_000)
+    large = profile_graph(make.graph(), drone, "made")
+    assert 0 < value(small.flight_s_per_h) < value(large.flight_s_per_h)
+    assert profile_graph(small_cnn().graph(), load_target("pixel-3"), "m").flight_s_per_h is None
+
+
+def test_figures_that_are_not_known_say_why() -> None:
+    onnx = GraphMaker((1, 4), "float32", file_format="onnx")
+    onnx.op("Relu", "activation", (1, 4), dtype="float32")
+    wrong = profile_graph(onnx.graph(), load_target("raspberry-pi-4"), "m.onnx")
+    assert wrong.latency_ms.value is None
+    assert "takes tflite, not onnx" in (wrong.latency_ms.reason or "")
+
+    phone = profile_graph(small_cnn().graph(), load_target("pixel-3"), "m")
+    assert "no power" in (phone.energy_mj.reason or "")
+
+    flex = GraphMaker((1, 4), "float32")
+    flex.op("FlexErf", "custom", (1, 4), dtype="float32")
+    lost = profile_graph(flex.graph(), load_target("raspberry-pi-4"), "m")
+    assert "operator 0 (FlexErf) runs nowhere" in (lost.latency_ms.reason or "")
+
+    unmeasured = profile_graph(small_cnn("float32").graph(), load_target("stm32-h7a3-cubeai"), "m")
+    assert "no measurements of fp32" in (unmeasured.latency_ms.reason or "")
+
+
+def test_operators_that_the_fit_never_saw_are_listed() -> None:
+    make = small_cnn()
+    make.op("UNIDIRECTIONAL_SEQUENCE_LSTM", "recurrent", (1, 10), weights=((40, 10),), macs=400)
+    profile = profile_graph(make.graph(), load_target("raspberry-pi-4"), "m")
+    assert any("recurrent" in warning and "6" in warning for warning in profile.warnings)
+    assert any("million MACs" in warning for warning in profile.warnings)
+    dynamic = GraphMaker((1, 8), "float32")
+    dynamic.op("FULLY_CONNECTED", "dense", (1, 4), weights=((4, 8),), dtype="float32",
+               weight_dtype="int8", macs=32)  # fmt: skip
+    profile = profile_graph(dynamic.graph(), load_target("raspberry-pi-4"), "m")
+    assert "extrapolated: int8-dynamic is charged as fp32" in profile.warnings
+
+
+def test_weights_beyond_the_cache_are_streamed() -> None:
+    coral = load_target("coral-usb")
+    edgetpu = coral.processors[0]
+    assert edgetpu.link is not None
+    assert edgetpu.parameter_cache_bytes is not None
+
+    def latency(units: int) -> float:
+        make = GraphMaker((1, units))
+        make.op("FULLY_CONNECTED", "dense", (1, units), weights=((units, units),), macs=units**2)
+        return value(profile_graph(make.graph(), coral, "m").latency_ms)
+
+    fits, exceeds = 2000, 4000
+    streamed = exceeds**2 - edgetpu.parameter_cache_bytes
+    over_link = streamed / (edgetpu.link.gb_per_s * 1e6)
+    assert latency(exceeds) - latency(fits) > over_link
+    assert latency(exceeds) - latency(fits) < over_link * 1.1
+
+
+def test_each_boundary_is_crossed_once() -> None:
+    coral = load_target("coral-usb")
+    link = coral.processors[0].link
+    assert link is not None
+    make = GraphMaker((1, 8, 8, 4))
+    make.op("RELU", "activation", (1, 8, 8, 4))
+    profile = profile_graph(make.graph(), coral, "m")
+    own = value(profile.layers[0].latency_ms)
+    fixed = coral.processors[0].costs["int8"].us_per_inference * 1e-3
+    crossing = 2 * (256 / (link.gb_per_s * 1e6) + link.us_per_transfer * 1e-3)
+    assert value(profile.latency_ms) == pytest.approx(own + fixed + crossing)
+
+
+@pytest.mark.parametrize("target", all_targets(), ids=lambda target: target.name)
+def test_every_third_party_file_is_profiled_or_refused_with_a_reason(
+    shared: Path, target: object
+) -> None:
+    for path in sorted((shared / "models").glob("*.tflite")):
+        profile = profile_file(path, target)  # type: ignore[arg-type]
+        assert (profile.latency_ms.value is None) == bool(profile.latency_ms.reason), path.name
+        report = check_file(path, target)  # type: ignore[arg-type]
+        if report.verdict == "unsupported":
+            assert profile.latency_ms.value is None
+        assert len(profile.layers) == len(report.ops)
+
+
+@pytest.mark.parametrize(
+    ("target", "file", "measured_ms", "tolerance"),
+    [
+        # MLPerf Inference v2.1, open/Krai, and MLPerf Tiny v1.2, closed/STMicroelectronics
+        ("raspberry-pi-4", "coral_mobilenet_v2_1.0_224_quant.tflite", 23.683, 0.08),
+        ("stm32-h7a3-cubeai", "mlperf_tiny_ic_int8.tflite", 40.845, 0.30),
+        ("stm32-h7a3-cubeai", "mlperf_tiny_vww_int8.tflite", 23.804, 0.30),
+        ("stm32-h7a3-cubeai", "mlperf_tiny_kws_int8.tflite", 11.318, 0.30),
+        ("stm32-h7a3-cubeai", "mlperf_tiny_ad_int8.tflite", 1.2255, 0.30),
+        # Coral's published table
+        ("coral-usb", "coral_mobilenet_v2_1.0_224_quant.tflite", 2.6, 0.30),
+    ],
+)
+def test_predictions_against_published_measurements(
+    shared: Path, target: str, file: str, measured_ms: float, tolerance: float
+) -> None:
+    profile = profile_file(shared / "models" / file, load_target(target))
+    assert value(profile.latency_ms) == pytest.approx(measured_ms, rel=tolerance)

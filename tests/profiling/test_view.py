@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+
+from edgekit.profiling.view import GraphView
+from tests.profiling.graphs import GraphMaker, small_cnn
+
+
+@pytest.mark.parametrize(
+    ("dtype", "word"),
+    [("int8", "int8"), ("uint8", "int8"), ("float32", "fp32"), ("int16", "int16x8")],
+)
+def test_the_precision_of_a_file(dtype: str, word: str) -> None:
+    assert GraphView(small_cnn(dtype).graph()).precision == word
+
+
+@pytest.mark.parametrize(
+    ("stored", "word"),
+    [
+        ("int8", "int8-dynamic"),
+        ("int4", "int4-weight"),
+        ("float16", "fp16"),
+        ("float32", "fp32"),
+    ],
+)
+def test_float_activations_with_other_weights(stored: str, word: str) -> None:
+    make = GraphMaker((1, 8), "float32")
+    make.op("FULLY_CONNECTED", "dense", (1, 4), weights=((4, 8),), dtype="float32",
+            weight_dtype=stored, macs=32)  # fmt: skip
+    assert GraphView(make.graph()).precision == word
+
+
+def test_weights_that_pass_through_a_dequantize() -> None:
+    make = GraphMaker((1, 8), "float32")
+    half = make.tensor((4, 8), "float16", constant=True)
+    make.op("DEQUANTIZE", "quantize", (4, 8), dtype="float32", source=half)
+    full = make.ops[0].outputs[0]
+    make.op("FULLY_CONNECTED", "dense", (1, 4), dtype="float32", source=0, macs=32)
+    dense = make.ops[1]
+    make.ops[1] = type(dense)(dense.index, dense.name, dense.kind, dense.layer, (0, full),
+                              dense.outputs, {}, dense.macs)  # fmt: skip
+    view = GraphView(make.graph())
+    assert view.precision == "fp16"
+    assert view.free == {0}
+
+
+def test_layers_of_different_precision_are_mixed() -> None:
+    make = GraphMaker((1, 8), "float32")
+    make.op("FULLY_CONNECTED", "dense", (1, 8), weights=((8, 8),), dtype="float32", macs=64)
+    make.op("FULLY_CONNECTED", "dense", (1, 8), weights=((8, 8),), dtype="float32",
+            weight_dtype="int8", macs=64)  # fmt: skip
+    assert GraphView(make.graph()).precision == "mixed"
+
+
+def test_onnx_operators_fuse_into_the_convolution_before_them() -> None:
+    make = GraphMaker((1, 3, 8, 8), "float32", file_format="onnx")
+    make.op("Conv", "conv", (1, 4, 8, 8), weights=((4, 3, 3, 3),), dtype="float32", macs=6912)
+    make.op("BatchNormalization", "normalization", (1, 4, 8, 8), weights=((4,),), dtype="float32")
+    relu = make.op("Relu", "activation", (1, 4, 8, 8), dtype="float32")
+    make.op("Sigmoid", "activation", (1, 4, 8, 8), dtype="float32")
+    make.op("Softmax", "activation", (1, 4, 8, 8), dtype="float32", source=relu)
+    view = GraphView(make.graph())
+    assert view.free == {1, 2}, "the last two share their input, so neither can be fused"
+
+
+def test_tflite_operators_come_fused() -> None:
+    make = GraphMaker((1, 8, 8, 3), "float32")
+    make.op("CONV_2D", "conv", (1, 8, 8, 4), weights=((4, 3, 3, 3),), dtype="float32", macs=6912)
+    make.op("HARD_SWISH", "activation", (1, 8, 8, 4), dtype="float32")
+    assert GraphView(make.graph()).free == frozenset()
