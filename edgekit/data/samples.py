@@ -63,6 +63,8 @@ def read_npz(path: Path) -> Arrays:
             f"cannot be read as .npz: {reason}", where=str(path), hint=_HOW_TO
         ) from None
     for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # a zip archive of other things: its bytes
+            raise DataError("is not an .npz file", where=str(path), hint=_HOW_TO)
         if array.ndim == 0:
             raise DataError(f"array '{name}' is one number, not samples", where=str(path))
     return arrays

@@ -9,6 +9,7 @@ import numpy as np
 from edgekit.base.files import atomic_path, write_json
 from edgekit.pipeline.stage import Result, Stage, StageContext
 from edgekit.pipeline.stages.train import MODEL_FILE
+from edgekit.schema.plan import QuantizationPlan, save_plan
 from edgekit.schema.recipe import PassSpec
 from edgekit.schema.target import Target
 
@@ -66,6 +67,7 @@ def _pass(position: int, before: str) -> Callable[[StageContext], Result]:
         from edgekit.training.evaluate import evaluate
 
         resources = context.resources
+        earlier = context.inputs[before].result.get("plan")
         model = load_model(context.inputs[before].directory / MODEL_FILE)
         model, reports, plan = run_passes(
             model,
@@ -77,16 +79,21 @@ def _pass(position: int, before: str) -> Callable[[StageContext], Result]:
                 targets=resources.targets,
                 directory=context.directory / "work",
                 progress=context.progress,
+                tell=context.progress,
                 root=resources.root,
+                plan=QuantizationPlan.model_validate(earlier) if earlier else None,
+                ran=tuple(spec.name for spec in resources.recipe.compress[:position]),
             ),
             resources.source,
+            first=position,
         )
         save_model(model, context.directory / MODEL_FILE)
+        if plan:
+            save_plan(plan, context.directory / MODEL_FILE)
         write_json(context.directory / "report.json", reports)
-        earlier = context.inputs[before].result.get("plan")
         return {
             "report": reports[0],
-            "plan": plan.model_dump(mode="json") if plan else earlier,
+            "plan": plan.model_dump(mode="json") if plan else None,
             "metrics": evaluate(model, resources.dataset.test),
         }
 
