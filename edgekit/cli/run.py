@@ -47,6 +47,6 @@ def command(
             progress=progress,
             listen=stage_lines(output),
         )
-    output.result(report, lambda console: console.print(run_view(report)))
+    output.result(report, lambda console: console.print(run_view(report, full=verbose)))
     if not report.passed:
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edgekit.report.notes import missing_notes, short_warning_notes, warning_notes
 from edgekit.schema.figure import Figure
 from edgekit.schema.manifest import PackResult
 from edgekit.schema.results import (
@@ -26,20 +27,31 @@ from edgekit.schema.units import NOTHING, show_bytes, show_figure, show_number, 
 
 _LEGEND = (
     "~ estimated, all else measured. Accuracy: on the test split, and against the float model. "
-    "Parity: share of samples with the Keras model's class, and signal to noise."
+    "Parity: share of samples with the Keras model's class, signal to noise, and for a derived "
+    "int8 file the share of samples within one output step of the int8 TFLite file."
 )
 
 
-def run_view(report: RunReport) -> RenderableType:
-    """A whole run: its table, checks that failed, budgets, and where the bundle is."""
-    parts: list[RenderableType] = [run_table(report), Text(_LEGEND, style="dim")]
-    parts += _notes(_unmeasured(report.profiles), "dim")
-    parts += _notes(_warnings(report.profiles), "yellow")
+def run_view(report: RunReport, *, full: bool = True) -> RenderableType:
+    """A whole run: its table, checks that failed, budgets, and where the bundle is.
+
+    Args:
+        report: the run.
+        full: whether all warnings about estimates are told, or only that there are some.
+    """
+    if not report.artifacts:
+        parts: list[RenderableType] = [stage_table(report.stages)]
+    else:
+        parts = [run_table(report), Text(_LEGEND, style="dim")]
+    parts += _notes(missing_notes(report.profiles), "dim")
+    notes = warning_notes if full else short_warning_notes
+    parts += _notes(notes(report.profiles), "yellow")
     for artifact in report.artifacts:
-        if artifact.parity is not None and not artifact.parity.passed:
-            name = PurePath(artifact.path).name
-            lines = (f"{name}: {failure}" for failure in artifact.parity.failures)
-            parts += _notes(lines, "red")
+        name = PurePath(artifact.path).name
+        for check in (artifact.parity, artifact.master_parity):
+            if check is not None:
+                lines = (f"{name} against {check.reference}: {one}" for one in check.failures)
+                parts += _notes(lines, "red")
     parts += _notes((f"{one.stage}: {one.error['message']}" for one in report.failures), "red")
     if report.gate is not None and report.gate.results:
         parts.append(gate_table(report.gate))
@@ -59,20 +71,24 @@ def run_table(report: RunReport) -> Table:
     """
     flies = any(profile.flight_s_per_h is not None for profile in report.profiles)
     table = plain_table(
-        "artifact", "format", "precision", "size>", "accuracy>", "parity", "on", "latency>",
+        "artifact", "format", "precision", "bytes>", "accuracy>", "parity", "on", "latency>",
         "energy>", *(["flight/h>"] if flies else []),
     )  # fmt: skip
     for artifact in report.artifacts:
         name = PurePath(artifact.path).name
-        profiles = [one for one in report.profiles if PurePath(one.artifact).name == name]
+        profiles = [
+            one
+            for one in report.profiles
+            if PurePath(one.artifact).name == name and one.latency_ms.value is not None
+        ]
         # Line by line, so that a name that breaks in a narrow terminal moves nothing out of line.
         cells: list[Sequence[RenderableType]] = [
             [Text(name, style="bold")],
             [artifact.format],
             [artifact.precision],
-            [show_bytes(artifact.bytes)],
+            [f"{artifact.bytes:,}"],
             _accuracy(artifact, report.reference_metrics),
-            _parity(artifact.parity),
+            _parity(artifact),
             [Text(one.place) for one in profiles],
             [_figure(one.latency_ms) for one in profiles],
             [_figure(one.energy_mj) for one in profiles],
@@ -110,8 +126,8 @@ def profile_table(profiles: Sequence[Profile]) -> RenderableType:
     )
     return Group(
         table,
-        *_notes([*devices, *methods, *_unmeasured(profiles)], "dim"),
-        *_notes(_warnings(profiles), "yellow"),
+        *_notes([*devices, *methods, *missing_notes(profiles)], "dim"),
+        *_notes(warning_notes(profiles), "yellow"),
     )
 
 
@@ -211,14 +227,17 @@ def _metrics(metrics: dict[str, float]) -> list[str]:
     return words or [NOTHING]
 
 
-def _parity(parity: VerifyResult | None) -> list[Text]:
+def _parity(artifact: ArtifactResult) -> list[Text]:
+    parity, master = artifact.parity, artifact.master_parity
     if parity is None:
         return [Text("not checked", style="yellow")]
-    lines = [] if parity.passed else ["FAILED"]
+    lines = [] if artifact.proven else ["FAILED"]
     if parity.top1_agreement is not None:
         lines.append(f"{show_share(parity.top1_agreement)} top-1")
     lines.append(_snr(parity) if parity.snr_db is None else f"{_snr(parity)} dB")
-    return [Text(line, style="" if parity.passed else "red") for line in lines]
+    if master is not None and master.within_one_step is not None:
+        lines.append(f"{show_share(master.within_one_step)} in 1 step")
+    return [Text(line, style="" if artifact.proven else "red") for line in lines]
 
 
 def _snr(result: VerifyResult) -> str:
@@ -233,29 +252,6 @@ def _optional(value: float | None) -> str:
 
 def _verdict(passed: bool) -> Text:
     return Text("ok", style="green") if passed else Text("FAILED", style="bold red")
-
-
-def _unmeasured(profiles: Iterable[Profile]) -> list[str]:
-    """Why a figure is missing, once for each place."""
-    lines = [
-        f"{profile.place}: no {what}: {figure.reason}"
-        for profile in profiles
-        for what, figure in (
-            ("latency", profile.latency_ms),
-            ("energy", profile.energy_mj),
-            ("memory", profile.peak_memory_bytes),
-        )
-        if figure.value is None and figure.reason
-    ]
-    return list(dict.fromkeys(lines))
-
-
-def _warnings(profiles: Iterable[Profile]) -> list[str]:
-    return [
-        f"{PurePath(profile.artifact).name} on {profile.place}: {warning}"
-        for profile in profiles
-        for warning in profile.warnings
-    ]
 
 
 def _notes(lines: Iterable[str], style: str) -> list[Text]:

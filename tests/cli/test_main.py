@@ -125,6 +125,7 @@ def test_shell_completion(shell: str) -> None:
         "_TYPER_COMPLETE_ARGS": "edgekit ta",
         "COMP_WORDS": "edgekit ta",
         "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
     }
     command = [sys.executable, "-m", "edgekit"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -26,8 +26,8 @@ def draw(renderable: RenderableType, width: int = 200) -> list[str]:
 
 def test_an_artifact_has_all_that_the_issue_asks_for_in_one_table(report: RunReport) -> None:
     lines = draw(run_table(report))
-    assert lines[0] == "artifact format precision size accuracy parity on latency energy"
-    assert lines[2] == "digits-int8.tflite tflite int8 2 KiB 97.5% 99.5% top-1 host 21 µs -"
+    assert lines[0] == "artifact format precision bytes accuracy parity on latency energy"
+    assert lines[2] == "digits-int8.tflite tflite int8 2,048 97.5% 99.5% top-1 host 21 µs -"
     assert lines[3] == "(-0.6 pp) 31.5 dB coral-usb ~400 µs ~900 µJ"
 
 
@@ -59,8 +59,8 @@ def test_the_view_of_a_run_says_what_went_wrong_and_why_figures_are_missing(
 ) -> None:
     lines = draw(run_view(report))
     for line in (
-        "host: no energy: no energy meter on this machine",
-        "digits-int8.tflite on host: times are spread",
+        "no energy (host): no energy meter on this machine",
+        "host (digits-int8.tflite): times are spread",
         "export-x: it died",
         "bundle: runs/digits-1/digits.zip",
     ):
