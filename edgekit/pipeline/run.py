@@ -50,9 +50,11 @@ def run_recipe(
         RunLockedError: another process is working in the same run directory.
         EdgekitError: a stage failed on which everything depends.
     """
+    from edgekit.compress.passes import prepare_passes
     from edgekit.devices.machine import machine
 
     recipe, source = load_recipe(path, overrides)
+    prepare_passes(recipe.compress, source)  # a wrong argument is found before the training
     root = path.resolve().parent
     targets = _targets(recipe, source, root)
     lock_text = dump_recipe(recipe)
