@@ -62,7 +62,7 @@ def compiled(model: keras.Model) -> Any:
         packed = keras.tree.pack_sequence_as(structure, list(inputs))
         return list(keras.tree.flatten(model(packed, training=False)))
 
-    return run
+    return run.get_concrete_function()
 
 
 def evaluate(model: keras.Model, split: Split) -> dict[str, float]:
