@@ -55,8 +55,12 @@ def estimate(
     processors = {processor.name: processor for processor in target.processors}
     for work, place in zip(loads, placed, strict=True):
         if place.where is None:
-            rule = place.findings[0].rule if place.findings else "operator"
-            return f"operator {work.op.index} ({work.op.name}) runs nowhere here: {rule}"
+            why = (
+                f": {place.findings[0].found}; {place.findings[0].allowed}"
+                if place.findings
+                else ""
+            )
+            return f"operator {work.op.index} ({work.op.name}) runs nowhere here{why}"
         if work.op.name in COMPILED:
             return "the file is compiled: its layers cannot be read, profile its source"
         charged = target.precisions.get(work.precision)
