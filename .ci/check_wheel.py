@@ -64,9 +64,9 @@ def main() -> None:
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Bytes of a file, or of all files in a folder, without the bytecode that Python caches."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in files if file.suffix != ".pyc")
 
 
 if __name__ == "__main__":

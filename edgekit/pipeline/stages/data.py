@@ -27,7 +27,12 @@ def _run(context: StageContext) -> Result:
 
     resources = context.resources
     context.progress(f"loading {resources.recipe.data.source}")
-    dataset = load_dataset(resources.recipe.data, seed=resources.recipe.seed, root=resources.root)
+    dataset = load_dataset(
+        resources.recipe.data,
+        seed=resources.recipe.seed,
+        root=resources.root,
+        source=resources.source,
+    )
     save_dataset(dataset, context.directory)
     with atomic_path(context.directory / CALIBRATION_FILE) as path:
         np.savez(path, **dataset.calibration.x)  # type: ignore[arg-type]

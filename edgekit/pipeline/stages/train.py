@@ -35,10 +35,11 @@ def _run(context: StageContext) -> Result:
     context.progress(f"building {recipe.model.name}")
     model = build_model(
         recipe.model,
-        input_shapes={name: array.shape[1:] for name, array in dataset.train.x.items()},
-        classes=len(dataset.labels) or None,
+        input_shapes=dataset.input_shapes,
+        classes=dataset.classes,
         root=context.resources.root,
         seed=recipe.seed,
+        source=context.resources.source,
     )
     checkpoints = context.directory / "checkpoints"
     trained = fit(
