@@ -16,8 +16,8 @@ def round_before_add(model: Any) -> int:
 
     The plugin fuses layer, FakeQuantize, Add, FakeQuantize into one kernel and drops the rounding
     of the first FakeQuantize ("special residual pattern"), so that many of a residual block's
-    outputs are off by a step (27% after the first one of MLPerf Tiny's ResNet-8). Multiply, Clamp, Round, Multiply say the same and are fused as well,
-    with the rounding.
+    outputs are off by a step (27% after the first one of MLPerf Tiny's ResNet-8). Multiply, Clamp,
+    Round, Multiply say the same and are fused as well, with the rounding.
 
     Args:
         model: an `openvino.Model` with FakeQuantize operators.
