@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import edgekit
 from edgekit.base.errors import CheckFailedError, EdgekitError, ToolError
 from edgekit.base.extras import versions
 from edgekit.base.files import canonical_json, sha256_text
 from edgekit.base.progress import Progress
 from edgekit.pipeline.events import Listener, StageFailed, StageFinished, StageStarted
+from edgekit.pipeline.fingerprint import code_version
 from edgekit.pipeline.resources import Resources
 from edgekit.pipeline.rundir import RunDirectory
 from edgekit.pipeline.stage import Done, Stage, StageContext
@@ -74,7 +74,7 @@ def cache_key(stage: Stage, digests: Mapping[str, str]) -> str:
     """The hash of a stage's inputs, its settings and the versions of the libraries it calls."""
     parts = {
         "stage": stage.name,
-        "edgekit": edgekit.__version__,
+        "edgekit": code_version(),
         "inputs": {name: digests[name] for name in stage.inputs},
         "settings": stage.settings,
         "versions": versions(*stage.libraries),

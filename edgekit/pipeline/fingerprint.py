@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
+import edgekit
 from edgekit.base.files import sha256_file
+
+
+@cache
+def code_version() -> str:
+    """Edgekit's version with the hash of its code: in a checkout the code changes in between."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(edgekit.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return f"{edgekit.__version__}+{digest.hexdigest()[:12]}"
 
 
 def fingerprint(reference: str, root: Path) -> str | None:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from edgekit.base.extras import require
+from edgekit.models.families.norm import batch_norm
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +36,7 @@ def autoencoder(
     names += ["code", *(f"decoder{i}" for i in range(1, len(units) + 1))]
     for name, width in zip(names, (*units, code, *reversed(units)), strict=True):
         x = layers.Dense(width, use_bias=False, name=name)(x)
-        x = layers.BatchNormalization(name=f"{name}_norm")(x)
+        x = batch_norm(x, f"{name}_norm")
         x = layers.ReLU(name=f"{name}_relu")(x)
     x = layers.Dense(math.prod(input_shape), name="reconstruction")(x)
     if len(input_shape) > 1:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.base.errors import RecipeError
 from edgekit.base.extras import require
+from edgekit.models.families.norm import batch_norm
 
 if TYPE_CHECKING:
     import keras
@@ -31,7 +32,7 @@ def conv_norm_relu(
     layers = require("keras", purpose="to build models").layers
     options = {"padding": "same", "use_bias": False, **settings}
     x = layers.Conv2D(filters, kernel, name=f"{name}_conv", **options)(x)
-    x = layers.BatchNormalization(name=f"{name}_norm")(x)
+    x = batch_norm(x, f"{name}_norm")
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
@@ -43,6 +44,6 @@ def separable(
     x = layers.DepthwiseConv2D(
         3, strides=strides, padding="same", use_bias=False, name=f"{name}_depthwise"
     )(x)
-    x = layers.BatchNormalization(name=f"{name}_depthwise_norm")(x)
+    x = batch_norm(x, f"{name}_depthwise_norm")
     x = layers.ReLU(name=f"{name}_depthwise_relu")(x)
     return conv_norm_relu(x, filters, 1, f"{name}_pointwise")

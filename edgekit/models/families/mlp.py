@@ -38,7 +38,7 @@ def mlp(
     for index, width in enumerate(units, start=1):
         if batch_norm:
             x = layers.Dense(width, use_bias=False, name=f"dense{index}")(x)
-            x = layers.BatchNormalization(name=f"norm{index}")(x)
+            x = batch_norm(x, f"norm{index}")
             x = layers.ReLU(name=f"relu{index}")(x)
         else:
             x = layers.Dense(width, activation="relu", name=f"dense{index}")(x)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.base.extras import require
 from edgekit.models.families.image import conv_norm_relu, image_input
+from edgekit.models.families.norm import batch_norm
 from edgekit.models.head import head
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def resnet8(
         width, strides, name = filters * 2**stack, 1 if stack == 0 else 2, f"stack{stack + 1}"
         y = conv_norm_relu(x, width, 3, f"{name}_a", strides=strides, **options)
         y = layers.Conv2D(width, 3, padding="same", name=f"{name}_b_conv", **options)(y)
-        y = layers.BatchNormalization(name=f"{name}_b_norm")(y)
+        y = batch_norm(y, f"{name}_b_norm")
         if strides > 1:
             x = layers.Conv2D(
                 width, 1, strides=strides, padding="same", name=f"{name}_shortcut", **options

@@ -18,7 +18,7 @@ from edgekit.schema.names import SUFFIXES, Format, Precision
 from edgekit.schema.recipe import Recipe
 
 _SUFFIX = {format_: suffix for suffix, format_ in SUFFIXES.items()}
-_GATE_SAMPLES = 128
+_GATE_SAMPLES = 512
 _LIBRARIES: dict[str, tuple[str, ...]] = {
     "tflite": ("tensorflow", "keras", "ai-edge-litert"),
     "onnx": ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime"),
