@@ -68,7 +68,9 @@ def test_int8_stays_within_a_point_and_is_one_network_in_three_formats(digits_ru
 def test_int8_is_much_smaller(digits_run: Run) -> None:
     _, report = digits_run
     files = by_name(report)
-    assert files["digits-cnn-fp32.tflite"]["bytes"] >= 3.5 * files["digits-cnn-int8.tflite"]["bytes"]
+    assert (
+        files["digits-cnn-fp32.tflite"]["bytes"] >= 3.5 * files["digits-cnn-int8.tflite"]["bytes"]
+    )
 
 
 def test_estimates_say_so_and_a_measurement_is_a_measurement(digits_run: Run) -> None:

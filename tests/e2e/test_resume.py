@@ -86,6 +86,8 @@ def test_another_recipe_takes_over_what_is_the_same(
     runs = tmp_path / "runs"
     path = recipe()
     edgekit_json("run", path, "--runs-dir", runs, "--until", "train")
-    report = edgekit_json("run", path, "--runs-dir", runs, "--until", "train", "--set", "targets=[]")
+    report = edgekit_json(
+        "run", path, "--runs-dir", runs, "--until", "train", "--set", "targets=[]"
+    )
     assert len(list(runs.iterdir())) == 2
     assert all(stage["cached"] for stage in report["stages"])
