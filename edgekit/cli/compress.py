@@ -18,7 +18,7 @@ EXAMPLES = examples(
     'edgekit compress model.keras --pass "prune(sparsity=0.5)" --data data.npz -o small.keras',
     """edgekit compress model.keras --pass "quantize(precision='int8')" --data x.npz -o m.tflite""",
     """edgekit compress model.keras --pass "distill(teacher='big.keras')" --pass prune \\""",
-    "    --data data.npz -o small.keras --target pixel-4",
+    "    --data data.npz -o small.keras --target pixel-3",
     "edgekit compress recipe.yaml    # the passes of a recipe; resumable",
 )
 

@@ -12,7 +12,7 @@ from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, e
 EXAMPLES = examples(
     "edgekit init my.yaml                       # asks a few questions",
     "edgekit init my.yaml --data image_folder:photos --model mobilenet_v1 \\",
-    "    --target pixel-4 --target coral-usb --yes",
+    "    --target pixel-3 --target coral-usb --yes",
 )
 
 

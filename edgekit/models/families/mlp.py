@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgekit.base.extras import require
+from edgekit.models.families import norm
 from edgekit.models.head import head
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def mlp(
     for index, width in enumerate(units, start=1):
         if batch_norm:
             x = layers.Dense(width, use_bias=False, name=f"dense{index}")(x)
-            x = batch_norm(x, f"norm{index}")
+            x = norm.batch_norm(x, f"norm{index}")
             x = layers.ReLU(name=f"relu{index}")(x)
         else:
             x = layers.Dense(width, activation="relu", name=f"dense{index}")(x)
