@@ -32,7 +32,7 @@ VerboseOption = Annotated[
 ]
 
 _SHOW_PROGRESS_AFTER_S = 0.5
-_FILE_WIDTH = 130
+_FILE_WIDTH = 136
 
 
 def examples(*lines: str) -> str:

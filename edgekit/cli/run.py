@@ -47,6 +47,8 @@ def command(
             progress=progress,
             listen=stage_lines(output),
         )
+    cached = sum(stage.cached for stage in report.stages)
+    output.message(f"{cached} of {len(report.stages)} stages came from the cache")
     output.result(report, lambda console: console.print(run_view(report, full=verbose)))
     if not report.passed:
         raise typer.Exit(1)

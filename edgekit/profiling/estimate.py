@@ -55,11 +55,8 @@ def estimate(
     processors = {processor.name: processor for processor in target.processors}
     for work, place in zip(loads, placed, strict=True):
         if place.where is None:
-            why = (
-                f": {place.findings[0].found}; {place.findings[0].allowed}"
-                if place.findings
-                else ""
-            )
+            first = next(iter(place.findings), None)
+            why = f": found {first.found}, allowed {first.allowed.rstrip('.')}" if first else ""
             return f"operator {work.op.index} ({work.op.name}) runs nowhere here{why}"
         if work.op.name in COMPILED:
             return "the file is compiled: its layers cannot be read, profile its source"

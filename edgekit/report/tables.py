@@ -27,8 +27,8 @@ from edgekit.schema.units import NOTHING, show_bytes, show_figure, show_number, 
 
 _LEGEND = (
     "~ estimated, all else measured. Accuracy: on the test split, and against the float model. "
-    "Parity: share of samples with the Keras model's class, signal to noise, and for a derived "
-    "int8 file the share of samples within one output step of the int8 TFLite file."
+    "Parity with the Keras model: share of samples of the same class, signal to noise; and of a "
+    "derived int8 file the share within one output step of the int8 TFLite file."
 )
 
 
@@ -233,10 +233,10 @@ def _parity(artifact: ArtifactResult) -> list[Text]:
         return [Text("not checked", style="yellow")]
     lines = [] if artifact.proven else ["FAILED"]
     if parity.top1_agreement is not None:
-        lines.append(f"{show_share(parity.top1_agreement)} top-1")
+        lines.append(f"{show_share(parity.top1_agreement)} class")
     lines.append(_snr(parity) if parity.snr_db is None else f"{_snr(parity)} dB")
     if master is not None and master.within_one_step is not None:
-        lines.append(f"{show_share(master.within_one_step)} in 1 step")
+        lines.append(f"{show_share(master.within_one_step)} 1 step")
     return [Text(line, style="" if artifact.proven else "red") for line in lines]
 
 

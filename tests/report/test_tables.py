@@ -27,7 +27,7 @@ def draw(renderable: RenderableType, width: int = 200) -> list[str]:
 def test_an_artifact_has_all_that_the_issue_asks_for_in_one_table(report: RunReport) -> None:
     lines = draw(run_table(report))
     assert lines[0] == "artifact format precision bytes accuracy parity on latency energy"
-    assert lines[2] == "digits-int8.tflite tflite int8 2,048 97.5% 99.5% top-1 host 21 µs -"
+    assert lines[2] == "digits-int8.tflite tflite int8 2,048 97.5% 99.5% class host 21 µs -"
     assert lines[3] == "(-0.6 pp) 31.5 dB coral-usb ~400 µs ~900 µJ"
 
 
