@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from edgekit.pipeline.fingerprint import code_version
 from edgekit.pipeline.resources import Resources
 from edgekit.pipeline.rundir import RunDirectory
 from edgekit.pipeline.stage import Done, Stage, StageContext
+from edgekit.schema.figure import Figure
+from edgekit.schema.units import show_figure
 
 
 @dataclass
@@ -103,8 +106,18 @@ def _obtain(
     return run.finish(stage.name, key, result, time.perf_counter() - start), "now"
 
 
-def _summary(result: Mapping[str, object]) -> str:
-    metrics = result.get("metrics")
-    if isinstance(metrics, Mapping):
-        return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-    return f"{result['file']}, {result['bytes']} bytes" if "file" in result else ""
+def _summary(result: Mapping[str, Any]) -> str:
+    """What a stage found, in a few words."""
+    if "file" in result:
+        return f"{result['file']}, {result['bytes']:,} bytes"
+    if "verify" in result:
+        parity = result["verify"]
+        noise = "identical" if parity["snr_db"] is None else f"{parity['snr_db']:.1f} dB"
+        return f"{noise} against the Keras model" + ("" if parity["passed"] else ": FAILED")
+    if "profile" in result:
+        return show_figure(Figure.model_validate(result["profile"]["latency_ms"]))
+    if "checks" in result:
+        verdicts = Counter(check["verdict"] for check in result["checks"])
+        return ", ".join(f"{verdict} on {count}" for verdict, count in verdicts.items())
+    metrics = result.get("metrics", {})
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())

@@ -1,0 +1,38 @@
+"""What the README shows must work."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from edgekit.profiling.targets import target_names
+from edgekit.schema.recipe import Recipe
+from edgekit.schema.yamlfile import parse_yaml, validate
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_recipe_is_valid() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert validate(Recipe, parse_yaml(text, "README.md")).name == "shapes"
+
+
+def test_its_table_names_every_target() -> None:
+    assert re.findall(r"^\| `([a-z0-9-]+)` \|.*\|.*\|.*\|$", README, re.MULTILINE) == target_names()
+
+
+@pytest.mark.parametrize("line", re.findall(r"`edgekit ([a-z]+ [^`]*)`", README))
+def test_its_commands_have_options_that_exist(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edgekit.cli.main import run
+
+    name, *words = shlex.split(line)
+    assert run([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for word in words:
+        if word.startswith("-"):
+            assert word in shown
