@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 
+import jsonschema
 import pytest
 
 from edgekit.profiling.targets import target_names
+from edgekit.schema.documents import json_schema
 from edgekit.schema.recipe import Recipe
 from edgekit.schema.yamlfile import parse_yaml, validate
 from tests.conftest import ROOT
@@ -15,9 +17,11 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_its_recipe_is_valid() -> None:
+def test_its_recipe_is_valid_and_an_editor_agrees() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    assert validate(Recipe, parse_yaml(text, "README.md")).name == "shapes"
+    source = parse_yaml(text, "README.md")
+    assert validate(Recipe, source).name == "shapes"
+    jsonschema.validate(source.data, json_schema("recipe"))
 
 
 def test_its_table_names_every_target() -> None:

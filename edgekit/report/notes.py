@@ -48,7 +48,7 @@ def short_warning_notes(profiles: Iterable[Profile]) -> list[str]:
     doubtful = sum(bool(profile.warnings) for profile in known if profile.target is not None)
     if doubtful:
         lines.append(
-            f"{doubtful} estimates go beyond what was measured on their target; "
+            f"estimates beyond what was measured on their target: {doubtful}; "
             "edgekit report and report.html say how"
         )
     return lines

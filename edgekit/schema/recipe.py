@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from edgekit.base.errors import RecipeError
 from edgekit.schema.artifact import Preprocessing
@@ -54,6 +54,11 @@ class ModelSpec(Document):
 
     name: str = Field(description="family | FILE.py:FUNCTION | FILE.keras")
     args: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
 
 class OptimizerSpec(Document):
@@ -138,7 +143,9 @@ class ExportSpec(Document):
     precision: tuple[Precision, ...] = Field(("fp32",), min_length=1)
     opset: int | None = Field(None, ge=13, le=23, description="onnx only")
 
-    @field_validator("precision", mode="before")
+    @field_validator(
+        "precision", mode="before", json_schema_input_type=Precision | tuple[Precision, ...]
+    )
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
@@ -238,6 +245,14 @@ class Budget(Document):
         return self
 
 
+_ShortPass = dict[str, dict[str, Any] | None]
+
+
+def _written_as(kind: Any) -> BeforeValidator:
+    """Tells the JSON Schema of the short forms that a model's own validator takes."""
+    return BeforeValidator(lambda value: value, json_schema_input_type=kind)
+
+
 class Recipe(Document):
     """Everything that `edgekit run` needs."""
 
@@ -245,9 +260,9 @@ class Recipe(Document):
     description: str = ""
     seed: int = Field(0, ge=0, lt=2**31)
     data: DataSpec
-    model: ModelSpec
+    model: Annotated[ModelSpec, _written_as(ModelSpec | str)]
     train: TrainSpec = TrainSpec()
-    compress: tuple[PassSpec, ...] = ()
+    compress: tuple[Annotated[PassSpec, _written_as(PassSpec | str | _ShortPass)], ...] = ()
     export: tuple[ExportSpec, ...] = Field(
         (ExportSpec(format="tflite", precision=("fp32", "int8")),), min_length=1
     )

@@ -210,3 +210,7 @@ def test_a_budget_has_one_limit() -> None:
     assert Budget(metric="bytes", max=1).max == 1
     with pytest.raises(ValueError, match="either"):
         Budget(metric="bytes", max=1, min=0)
+
+
+def test_a_model_may_be_just_its_name() -> None:
+    assert ModelSpec.model_validate("resnet8") == ModelSpec(name="resnet8")
