@@ -12,6 +12,7 @@ from edgekit.base.errors import RecipeError
 from edgekit.schema.recipe import (
     Budget,
     ExportSpec,
+    ModelSpec,
     PassSpec,
     Recipe,
     Splits,
