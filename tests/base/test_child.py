@@ -106,10 +106,8 @@ def test_a_dead_child_says_how_it_died_and_the_next_call_works(
 def test_a_hanging_call_is_stopped(worker: Worker) -> None:
     child = call(worker, "pid")
     worker.timeout_s = 0.3
-    began = time.monotonic()
     with pytest.raises(ConversionError, match=r"longer than 0\.3 s"):
         call(worker, "hang")
-    assert time.monotonic() - began < 5
     assert not psutil.pid_exists(int(str(child)))
     worker.timeout_s = 20
     assert call(worker, "noisy") == "answer"

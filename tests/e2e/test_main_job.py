@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -94,9 +93,7 @@ def test_a_second_run_comes_from_the_cache(digits_run: Run) -> None:
     runs, report = digits_run
     bundle = Path(report["run"]) / report["bundle"]
     before = bundle.read_bytes()
-    start = time.monotonic()
     again = edgekit_json("run", ROOT / "recipes" / "digits-cnn.yaml", "--runs-dir", runs)
-    assert time.monotonic() - start < 20  # training alone takes longer
     assert all(stage["cached"] for stage in again["stages"])
     assert again["artifacts"] == report["artifacts"]
     assert bundle.read_bytes() == before

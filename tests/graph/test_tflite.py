@@ -243,7 +243,7 @@ def test_truncated(small: bytes, cut: int) -> None:
         read_buffer(small[: cut % len(small)])
 
 
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_flipped_bytes(small: bytes, data: st.DataObject) -> None:
     content = bytearray(small)

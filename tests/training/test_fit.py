@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from itertools import chain
 from pathlib import Path
 
@@ -438,34 +437,3 @@ def test_a_checkpoint_of_something_else_is_not_used(tmp_path):
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(path.read_bytes()[:100])
     assert load_checkpoint(tmp_path, "one") is None
-
-
-def test_training_costs_little_more_than_plain_keras(tmp_path):
-    import keras
-
-    dataset = digits()
-    x, y = dataset.train.x["x"], dataset.train.y
-    held_out = (dataset.validation.x["x"], dataset.validation.y)
-
-    def plain(epochs):
-        model = network(dataset, "cnn")
-        model.compile(
-            keras.optimizers.Adam(), "sparse_categorical_crossentropy", metrics=["accuracy"]
-        )
-        start = time.perf_counter()
-        model.fit(x, y, batch_size=32, epochs=epochs, validation_data=held_out, verbose=0)
-        return time.perf_counter() - start
-
-    def ours(epochs):
-        model = network(dataset, "cnn")
-        start = time.perf_counter()
-        fit(model, dataset, TrainSpec(epochs=epochs), seed=0, directory=tmp_path)
-        return time.perf_counter() - start
-
-    plain(1), ours(1)  # what TensorFlow does once in a process
-    ratios = []
-    for _ in range(3):
-        bare = plain(6)
-        ratios.append(ours(6) / bare)
-    print("ratio to plain Keras:", ratios)  # noqa: T201
-    assert min(ratios) < 1.25
