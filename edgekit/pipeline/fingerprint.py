@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import cache
+from modulefinder import ModuleFinder
 from pathlib import Path
+from typing import Any
 
 import edgekit
 from edgekit.base.files import sha256_file
@@ -26,13 +29,45 @@ def fingerprint(reference: str, root: Path) -> str | None:
         reference: as a recipe writes it: "npz:x.npz", "image_folder:photos", "net.py:build".
         root: folder that relative paths start from.
     """
-    for part in (reference, reference.partition(":")[2], reference.rpartition(":")[0]):
+    file, _, _ = reference.rpartition(":")
+    if file.endswith(".py"):
+        return _files_hash(_with_imports(root / file)) if (root / file).is_file() else None
+    for part in (reference, reference.partition(":")[2]):
         path = root / part
         if part and path.is_file():
             return sha256_file(path)
         if part and path.is_dir():
             return _tree_hash(path)
     return None
+
+
+def fingerprints(value: Any, root: Path) -> dict[str, str]:
+    """The hashes of the files that texts within `value` name, such as a pass's teacher.
+
+    Args:
+        value: plain data: mappings, lists, texts.
+        root: folder that relative paths start from.
+    """
+    if isinstance(value, dict | list | tuple):
+        items = value.values() if isinstance(value, dict) else value
+        return {name: digest for item in items for name, digest in fingerprints(item, root).items()}
+    named = isinstance(value, str) and not (root / value).is_dir()
+    digest = fingerprint(value, root) if named else None
+    return {value: digest} if digest else {}
+
+
+def _with_imports(path: Path) -> list[Path]:
+    """A Python file and what it imports of the files beside it; nothing is executed."""
+    finder = ModuleFinder([str(path.parent)])
+    try:
+        finder.run_script(str(path))
+    except (SyntaxError, ValueError):  # building the model tells where
+        return [path]
+    return sorted(Path(module.__file__) for module in finder.modules.values() if module.__file__)
+
+
+def _files_hash(paths: Iterable[Path]) -> str:
+    return hashlib.sha256("".join(sha256_file(path) for path in paths).encode()).hexdigest()
 
 
 def _tree_hash(directory: Path) -> str:

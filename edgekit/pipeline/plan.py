@@ -26,7 +26,7 @@ def stages_of(resources: Resources, machine: dict[str, object]) -> list[Stage]:
             fingerprint(recipe.data.source, root), recipe.data.model_dump(mode="json"), recipe.seed
         ),
         train.stage(fingerprint(recipe.model.name, root), training),
-        *compress.stages(recipe.compress, resources.targets, training["train"], recipe.seed),
+        *compress.stages(recipe.compress, resources.targets, training["train"], recipe.seed, root),
         *(export.stage(one, recipe, model) for one in files),
     ]
     for one in files:

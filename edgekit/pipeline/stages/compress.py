@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from edgekit.base.files import atomic_path, write_json
+from edgekit.pipeline.fingerprint import fingerprints
 from edgekit.pipeline.stage import Result, Stage, StageContext
 from edgekit.pipeline.stages.train import MODEL_FILE
 from edgekit.schema.plan import QuantizationPlan, save_plan
@@ -18,7 +20,11 @@ _LIBRARIES = ("keras", "tensorflow", "numpy")
 
 
 def stages(
-    specs: tuple[PassSpec, ...], targets: tuple[Target, ...], fine_tuning: object, seed: int
+    specs: tuple[PassSpec, ...],
+    targets: tuple[Target, ...],
+    fine_tuning: object,
+    seed: int,
+    root: Path,
 ) -> list[Stage]:
     """One stage for each pass, each on the model of the one before, then the reference."""
     made: list[Stage] = []
@@ -29,6 +35,7 @@ def stages(
             "pass": spec.model_dump(mode="json"),
             "train": fine_tuning,
             "seed": seed,
+            "files": fingerprints(spec.args, root),
             "zeros": [target.zeros.model_dump(mode="json") for target in targets],
         }
         made.append(
