@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, field_validator
 
-from edgekit.base.errors import PostconditionError, PreconditionError, did_you_mean
+from edgekit.base.errors import PreconditionError, did_you_mean
 from edgekit.base.extras import require
+from edgekit.compress.constraints import constraints_of
 from edgekit.compress.contract import (
     Pass,
     PassContext,
@@ -18,7 +19,6 @@ from edgekit.compress.contract import (
     run_alone,
 )
 from edgekit.compress.kernels import find_kernels
-from edgekit.compress.masks import Masks, pruned
 from edgekit.data.dataset import Dataset
 from edgekit.schema.base import Document
 from edgekit.schema.recipe import ModelSpec, TrainSpec
@@ -66,7 +66,7 @@ class DistillArgs(Document):
 class Distill(Pass[DistillArgs]):
     """Trains the model, the student, on the outputs of a teacher and on the labels.
 
-    Weights that an earlier pass has pruned stay zero.
+    What earlier passes gave stays: pruned weights are zero, clustered ones share their values.
     """
 
     name = "distill"
@@ -106,8 +106,6 @@ class Distill(Pass[DistillArgs]):
             context.tell(f"distill: {line}")
         task = find_task(student, dataset.train.y, loss=context.train.loss, metrics=())
         classes = dataset.train.y.dtype.kind in "iu"
-        zeros = Masks(pruned(find_kernels(student)[0]))
-        zeros.keep_zeros()
         result = fine_tune(
             _distiller(teacher, student, self.args, classes=classes),
             dataset,
@@ -116,7 +114,7 @@ class Distill(Pass[DistillArgs]):
             batch_size=self.args.batch_size or context.train.batch_size,
             seed=context.seed,
             loss=task.loss,
-            callbacks=[zeros.callback()],
+            callbacks=[constraints_of(student).callback()],
             progress=context.progress,
         )
         metrics["student"] = evaluate(student, dataset.validation)
@@ -132,15 +130,10 @@ class Distill(Pass[DistillArgs]):
         return PassResult(student, True, report)
 
     def ensures(self, before: keras.Model, result: PassResult, context: PassContext) -> None:
-        """Checks that layers keep their names, and pruned weights their zeros."""
+        """Checks that layers keep their names, and pruned and clustered weights what they have."""
         super().ensures(before, result, context)
         check_layer_names(before, result.model)
-        pairs = zip(find_kernels(before)[0], find_kernels(result.model)[0], strict=True)
-        for old, new in pairs:
-            if pruned([old]) and np.any(new.values[old.values == 0]):
-                raise PostconditionError(
-                    "weights that were pruned are zero no more", where=old.layer
-                )
+        constraints_of(before).check(result.model)
 
     def _teacher(self, context: PassContext, dataset: Dataset) -> keras.Model:
         from edgekit.models.build import build_model

@@ -47,12 +47,17 @@ class Kernel:
         name: of the attribute, `kernel` for most layers.
         kind: class of the layer.
         variable: the Keras variable.
+        channels: the axes of its output channels.
+        inputs: the axis of the inputs that are multiplied with it and summed up, the last one if
+            there are several; None where each channel has one input only.
     """
 
     layer: str
     name: str
     kind: str
     variable: Any
+    channels: tuple[int, ...] = (-1,)
+    inputs: int | None = -2
 
     @property
     def values(self) -> NDArray[Any]:
@@ -93,7 +98,10 @@ def find_kernels(model: keras.Model) -> tuple[list[Kernel], list[Untreated]]:
         reason = _reason(layer)
         if reason is None:
             names = next(n for k, n in _KERNELS.items() if _is_a(layer, k))
-            kernels += [Kernel(label, name, kind, getattr(layer, name)) for name in names]
+            kernels += [
+                Kernel(label, name, kind, getattr(layer, name), *_axes(layer, name))
+                for name in names
+            ]
         else:
             untreated.append(Untreated(label, kind, reason))
     return kernels, untreated
@@ -133,6 +141,22 @@ def _reason(layer: Any) -> str | None:
         if not str(variable.dtype).startswith(("float", "bfloat")):
             return f"its {name} is {variable.dtype}"
     return None
+
+
+def _axes(layer: Any, name: str) -> tuple[tuple[int, ...], int | None]:
+    """The axes of output channels, and of inputs, of one kernel."""
+    if _is_a(layer, "EinsumDense"):
+        left, _, result = layer.equation.replace("...", "").partition("->")
+        letters = left.split(",")[1]
+        channels = tuple(axis for axis, letter in enumerate(letters) if letter in result)
+        summed = [axis for axis in range(len(letters)) if axis not in channels]
+        return channels, summed[-1] if summed else None
+    depthwise = _is_a(layer, "DepthwiseConv1D") or _is_a(layer, "DepthwiseConv2D")
+    if depthwise or name == "depthwise_kernel":
+        return (-2, -1), None
+    if any(_is_a(layer, f"Conv{rank}DTranspose") for rank in (1, 2, 3)):
+        return (-2,), -1
+    return (-1,), -2
 
 
 def _is_a(layer: Any, kind: str) -> bool:

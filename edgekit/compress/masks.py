@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.base.extras import require
 from edgekit.compress.kernels import Kernel
-
-if TYPE_CHECKING:
-    import keras
 
 
 def zeros_asked(size: int, sparsity: float) -> int:
@@ -40,38 +36,9 @@ class Masks:
 
     def __init__(self, kernels: Sequence[Kernel]) -> None:
         self._kernels = tuple(kernels)
-        self._masks: list[Any] = []
 
     def choose(self, sparsities: Sequence[float]) -> None:
-        """Masks the smallest weights of each kernel, to the sparsity of each."""
-        pairs = zip(self._kernels, sparsities, strict=True)
-        self._keep([magnitude_mask(kernel.values, sparsity) for kernel, sparsity in pairs])
-
-    def keep_zeros(self) -> None:
-        """Masks the weights that are zero now."""
-        self._keep([kernel.values != 0 for kernel in self._kernels])
-
-    def _keep(self, masks: Sequence[NDArray[np.bool_]]) -> None:
-        ops = require("keras", purpose="to compress models").ops
-        self._masks = [
-            ops.convert_to_tensor(mask, dtype=kernel.variable.dtype)
-            for kernel, mask in zip(self._kernels, masks, strict=True)
-        ]
-        self.apply()
-
-    def apply(self) -> None:
-        """Sets the masked weights to zero."""
-        for kernel, mask in zip(self._kernels, self._masks, strict=False):
-            kernel.variable.assign(kernel.variable * mask)
-
-    def callback(self) -> keras.callbacks.Callback:
-        """A Keras callback that applies the masks after each training step."""
-        callbacks = require("keras", purpose="to compress models").callbacks
-        return callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: self.apply()  # noqa: ARG005
-        )
-
-
-def pruned(kernels: Sequence[Kernel]) -> list[Kernel]:
-    """The kernels with some, but not only, zeros: those that a pass before has pruned."""
-    return [kernel for kernel in kernels if 0 < np.count_nonzero(kernel.values) < kernel.size]
+        """Sets the smallest weights of each kernel to zero, to the sparsity of each."""
+        for kernel, sparsity in zip(self._kernels, sparsities, strict=True):
+            values = kernel.values
+            kernel.variable.assign(values * magnitude_mask(values, sparsity))

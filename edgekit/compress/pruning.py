@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, field_validator
 
-from edgekit.base.errors import PostconditionError, PreconditionError, did_you_mean
+from edgekit.base.errors import PostconditionError
 from edgekit.base.extras import require
+from edgekit.compress.constraints import Constraint, Constraints, groups_of
 from edgekit.compress.contract import (
     Pass,
     PassContext,
@@ -20,11 +20,20 @@ from edgekit.compress.contract import (
     copy_of,
     run_alone,
 )
+from edgekit.compress.finetuning import (
+    TuneArgs,
+    check_data,
+    check_patterns,
+    check_strict,
+    epochs_of,
+    gzip_bytes,
+    tune,
+    untreated_rows,
+)
 from edgekit.compress.kernels import Kernel, find_kernels
 from edgekit.compress.masks import Masks, zeros_asked
 from edgekit.compress.schedule import PolynomialSchedule
 from edgekit.data.dataset import Dataset
-from edgekit.schema.base import Document
 from edgekit.schema.target import Target
 
 if TYPE_CHECKING:
@@ -33,22 +42,13 @@ if TYPE_CHECKING:
 Share = float
 
 
-class PruneArgs(Document):
+class PruneArgs(TuneArgs):
     """Arguments of `prune`."""
 
     sparsity: Share = Field(0.5, ge=0, lt=1, description="share of zeros in each kernel")
     layers: dict[str, Share] = Field(
         default_factory=dict, description="share of zeros by layer name; * and ? match"
     )
-    skip: tuple[str, ...] = Field((), description="layers to leave alone; * and ? match")
-    strict: bool = Field(False, description="a layer that cannot be treated is an error")
-    epochs: int | None = Field(
-        None, ge=0, description="of fine-tuning; 0: one shot; by default a quarter of train.epochs"
-    )
-    learning_rate: float | None = Field(
-        None, gt=0, description="of fine-tuning; by default a quarter of the training's"
-    )
-    batch_size: int | None = Field(None, ge=1, description="by default train.batch_size")
     initial_sparsity: Share = Field(0.0, ge=0, lt=1, description="where the schedule starts")
     begin: Share = Field(0.0, ge=0, lt=1, description="share of the steps before the first removal")
     end: Share = Field(0.5, gt=0, le=1, description="share of the steps before the last removal")
@@ -82,22 +82,9 @@ class Prune(Pass[PruneArgs]):
         super().requires(model, context)
         kernels, untreated = find_kernels(model)
         names = {kernel.layer for kernel in kernels} | {item.layer for item in untreated}
-        for pattern in (*self.args.layers, *self.args.skip):
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise PreconditionError(
-                    f"no layer with weights is named '{pattern}'", hint=did_you_mean(pattern, names)
-                )
-        refused = [item for item in untreated if not self._skipped(item.layer)]
-        if refused and self.args.strict:
-            listed = "; ".join(f"{item.layer} ({item.kind}): {item.reason}" for item in refused)
-            raise PreconditionError(
-                f"layers that cannot be pruned: {listed}", hint="put them under 'skip'"
-            )
-        if self.args.epochs and not _can_train(context.dataset):
-            raise PreconditionError(
-                f"{self.args.epochs} epochs of fine-tuning need training samples with labels",
-                hint="give labelled data, or epochs: 0 to prune in one shot",
-            )
+        check_patterns((*self.args.layers, *self.args.skip), names)
+        check_strict(self.args, untreated, "pruned")
+        check_data(self.args, context, "prune in one shot")
 
     def apply(self, model: keras.Model, context: PassContext) -> PassResult:
         """Prunes a copy of the model."""
@@ -135,12 +122,9 @@ class Prune(Pass[PruneArgs]):
                     where=kernel.layer,
                 )
 
-    def _skipped(self, layer: str) -> bool:
-        return any(fnmatchcase(layer, pattern) for pattern in self.args.skip)
-
     def _chosen(self, model: keras.Model) -> tuple[list[Kernel], list[float]]:
         """The kernels to prune, and the final sparsity of each."""
-        kernels = [kernel for kernel in find_kernels(model)[0] if not self._skipped(kernel.layer)]
+        kernels = [kernel for kernel in find_kernels(model)[0] if not self.args.skips(kernel.layer)]
         patterns = self.args.layers.items()
         return kernels, [
             next((s for p, s in patterns if fnmatchcase(kernel.layer, p)), self.args.sparsity)
@@ -151,29 +135,17 @@ class Prune(Pass[PruneArgs]):
         self, model: keras.Model, kernels: list[Kernel], final: list[float], context: PassContext
     ) -> dict[str, list[float]]:
         masks = Masks(kernels)
-        dataset = context.dataset
-        epochs = self.args.epochs
-        if epochs is None:
-            epochs = max(1, context.train.epochs // 4)
         history: dict[str, list[float]] = {}
-        if epochs and kernels and dataset is not None and _can_train(dataset):
+        if kernels and context.dataset is not None and (epochs := epochs_of(self.args, context)):
             from edgekit.training.batches import steps_per_epoch
-            from edgekit.training.fit import fine_tune
 
             size = self.args.batch_size or context.train.batch_size
-            steps = epochs * steps_per_epoch(len(dataset.train), size)
-            result = fine_tune(
-                model,
-                dataset,
-                epochs=epochs,
-                learning_rate=self.args.learning_rate or context.train.optimizer.learning_rate / 4,
-                batch_size=size,
-                seed=context.seed,
-                loss=context.train.loss,
-                callbacks=[self._remover(masks, final, steps), masks.callback()],
-                progress=context.progress,
+            steps = epochs * steps_per_epoch(len(context.dataset.train), size)
+            kept = Constraints(
+                Constraint(kernel, groups_of(kernel.values, kernel.channels)) for kernel in kernels
             )
-            history = result.history
+            callbacks = [self._remover(masks, final, steps), kept.callback()]
+            history = tune(model, self.args, context, callbacks)
         masks.choose(final)
         return history
 
@@ -219,21 +191,12 @@ class Prune(Pass[PruneArgs]):
                 }
             )
         found, untreated = find_kernels(model)
-        skipped = {kernel.layer for kernel in found if self._skipped(kernel.layer)}
         total = sum(kernel.size for kernel in kernels)
         return {
             "layers": layers,
-            "untreated": [
-                {"layer": item.layer, "kind": item.kind, "reason": item.reason}
-                for item in untreated
-            ]
-            + [{"layer": name, "reason": "skipped as asked"} for name in sorted(skipped)],
+            "untreated": untreated_rows(self.args, untreated, (k.layer for k in found)),
             "sparsity": sum(layer["zeros"] for layer in layers) / total if total else 0.0,
         }
-
-
-def _can_train(dataset: Dataset | None) -> bool:
-    return dataset is not None and len(dataset.train) > 0
 
 
 _EFFECTS = {
@@ -261,12 +224,6 @@ def zeros_statement(targets: Sequence[Target]) -> tuple[list[dict[str, str]], li
     if all(target.zeros.effect == "none" for target in targets):
         return effects, ["none of the chosen targets gains anything from zero weights"]
     return effects, []
-
-
-def gzip_bytes(model: keras.Model) -> int:
-    """Size of all weights, in their own dtypes, after gzip."""
-    content = b"".join(np.ascontiguousarray(weight).tobytes() for weight in model.get_weights())
-    return len(gzip.compress(content, compresslevel=6, mtime=0))
 
 
 def prune(model: keras.Model, dataset: Dataset | None = None, **options: Any) -> PassResult:
