@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekit.compress.distillation import distill as distill
+    from edgekit.compress.equalization import equalize as equalize
     from edgekit.compress.pruning import prune as prune
     from edgekit.compress.quantization import quantize as quantize
+    from edgekit.compress.shrinking import shrink as shrink
 
 
 def __getattr__(name: str) -> Any:

@@ -20,8 +20,10 @@ PASSES: Registry[type[Pass[Any]]] = Registry(
     "pass",
     {
         "distill": "edgekit.compress.distillation:Distill",
+        "equalize": "edgekit.compress.equalization:Equalize",
         "prune": "edgekit.compress.pruning:Prune",
         "quantize": "edgekit.compress.quantization:Quantize",
+        "shrink": "edgekit.compress.shrinking:Shrink",
     },
     group="passes",
 )
