@@ -116,13 +116,14 @@ def existing_file(path: Path, *, what: str = "file") -> Path:
     return path
 
 
+def link_file(source: str | Path, destination: str | Path) -> None:
+    """Copies a file by a hard link where the file system allows, else by content."""
+    try:
+        os.link(source, destination)
+    except OSError:
+        shutil.copy2(source, destination)
+
+
 def link_tree(source: Path, destination: Path) -> None:
     """Copies a directory by hard links where the file system allows, else by content."""
-
-    def copy(origin: str, copy_to: str) -> None:
-        try:
-            os.link(origin, copy_to)
-        except OSError:
-            shutil.copy2(origin, copy_to)
-
-    shutil.copytree(source, destination, copy_function=copy)
+    shutil.copytree(source, destination, copy_function=link_file)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.base.files import atomic_path, write_json
+from edgekit.base.files import atomic_path, link_file, write_json
 from edgekit.pipeline.execute import Execution
 from edgekit.pipeline.resources import Resources
 from edgekit.pipeline.rundir import RESULT_FILE, RunDirectory
@@ -29,7 +29,7 @@ def publish_artifacts(run: RunDirectory, execution: Execution, passed: Iterable[
             source = execution.done[f"export-{one.key}"].directory
             for file in source.iterdir():
                 if file.is_file() and file.name != RESULT_FILE:
-                    (directory / file.name).hardlink_to(file)
+                    link_file(file, directory / file.name)
 
     _replace(run.path / "artifacts", fill)
 

@@ -109,9 +109,10 @@ def _release(
     from edgekit.report.html import write_html
 
     report = run_report(run, resources, execution)
-    if complete:
-        passed = proven(resources, execution)
+    passed = proven(resources, execution)
+    if complete or passed:
         publish_artifacts(run, execution, passed)
+    if complete:
         publish_golden(run, execution, resources)
         publish_profiles(run, report)
         verdict = gate(report, resources.recipe.budgets) if resources.recipe.budgets else None

@@ -91,3 +91,16 @@ def test_another_recipe_takes_over_what_is_the_same(
     )
     assert len(list(runs.iterdir())) == 2
     assert all(stage["cached"] for stage in report["stages"])
+
+
+def test_what_is_verified_is_shown_before_the_run_is_complete(
+    recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    path, runs = recipe(train="{epochs: 1}"), tmp_path / "runs"
+    limits = "verify.limits={int8: {min_agreement: 0, min_snr_db: 0, max_accuracy_drop: 100}}"
+    arguments = ("run", path, "--runs-dir", runs, "--set", limits, "--until")
+    for stage in ("export", "verify"):
+        report = edgekit_json(*arguments, stage)
+        assert report["passed"], report["failures"]
+        assert len(report["artifacts"]) == 2
+        assert all((Path(report["run"]) / one["path"]).is_file() for one in report["artifacts"])
