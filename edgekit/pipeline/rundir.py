@@ -72,7 +72,10 @@ class RunDirectory:
                 continue
             partial = self.begin(name, key, resumable=False)
             shutil.rmtree(partial)
-            link_tree(candidate, partial)
+            try:
+                link_tree(candidate, partial)
+            except (FileNotFoundError, shutil.Error):  # the sibling is doing it anew just now
+                continue
             self._publish(name)
             return _record(self.stages / name, key)
         return None

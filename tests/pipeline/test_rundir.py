@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from edgekit.base.errors import RunLockedError
+from edgekit.base.files import link_tree
+from edgekit.pipeline import rundir
 from edgekit.pipeline.rundir import RunDirectory
 
 KEY = "k" * 64
@@ -94,3 +97,16 @@ def test_the_lock_is_not_given_twice_within_one_process(tmp_path: Path) -> None:
     first, second = RunDirectory(tmp_path), RunDirectory(tmp_path)
     with first.locked(), pytest.raises(RunLockedError), second.locked():
         pass
+
+
+def test_a_sibling_whose_stage_goes_away_meanwhile_lends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(RunDirectory(tmp_path / "one"), "train", KEY, "a")
+
+    def vanish(source: Path, destination: Path) -> None:
+        shutil.rmtree(source)
+        link_tree(source, destination)
+
+    monkeypatch.setattr(rundir, "link_tree", vanish)
+    assert RunDirectory(tmp_path / "two").adopt("train", KEY) is None
