@@ -150,6 +150,12 @@ class ExportSpec(Document):
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _opset_of_onnx(self) -> ExportSpec:
+        if self.opset is not None and self.format != "onnx":
+            raise ValueError(f"'opset' is for onnx only (found format {self.format})")
+        return self
+
 
 class Limits(Document):
     """What parity with the reference must reach; None is not checked.
@@ -270,6 +276,16 @@ class Recipe(Document):
     targets: tuple[str, ...] = ()
     bench: BenchSpec = BenchSpec()
     budgets: tuple[Budget, ...] = ()
+
+    @field_validator("export")
+    @classmethod
+    def _each_file_once(cls, value: tuple[ExportSpec, ...]) -> tuple[ExportSpec, ...]:
+        opsets: dict[tuple[str, str], int | None] = {}
+        for spec in value:
+            for precision in spec.precision:
+                if opsets.setdefault((spec.format, precision), spec.opset) != spec.opset:
+                    raise ValueError(f"asks for {spec.format} {precision} with two opsets")
+        return value
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> tuple[Recipe, YamlSource]:

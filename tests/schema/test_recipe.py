@@ -215,3 +215,14 @@ def test_a_budget_has_one_limit() -> None:
 
 def test_a_model_may_be_just_its_name() -> None:
     assert ModelSpec.model_validate("resnet8") == ModelSpec(name="resnet8")
+
+
+def test_an_opset_is_for_onnx_and_one_a_file() -> None:
+    fault = fault_of(SMALLEST + "export: [{format: tflite, opset: 17}]")
+    assert fault.where == "r.yaml:4:10"
+    assert "'opset' is for onnx only" in fault.message
+    twice = (
+        "export: [{format: onnx, opset: 17}, {format: onnx, precision: [int8, fp32], opset: 13}]"
+    )
+    assert "asks for onnx fp32 with two opsets" in fault_of(SMALLEST + twice).message
+    assert recipe_of(SMALLEST + "export: [{format: onnx, opset: 17}, {format: tflite}]").export
