@@ -7,6 +7,8 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from edgekit.base.errors import MissingDependencyError
@@ -65,13 +67,20 @@ def _import_tensorflow(module: str) -> ModuleType:
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return importlib.import_module(module)
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with native_stderr_dropped():
+        return importlib.import_module(module)
+
+
+@contextmanager
+def native_stderr_dropped() -> Iterator[None]:
+    """Drops what native code writes to standard error meanwhile; Python's own is still shown."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "wb") as nowhere, os.fdopen(os.dup(2), "w") as still_shown:  # noqa: PTH123
         python_stderr, sys.stderr = sys.stderr, still_shown
         os.dup2(nowhere.fileno(), 2)
         try:
-            return importlib.import_module(module)
+            yield
         finally:
             os.dup2(kept, 2)
             os.close(kept)

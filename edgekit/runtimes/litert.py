@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.base.errors import ModelFileError, ToolError
-from edgekit.base.extras import require, version
+from edgekit.base.extras import native_stderr_dropped, require, version
 from edgekit.runtimes.session import Arrays, Session, check_inputs
 from edgekit.schema.artifact import TensorInfo
 from edgekit.schema.quantization import Quantization
@@ -30,6 +30,8 @@ class LiteRTSession(Session):
         path: the `.tflite` file.
         threads: of the interpreter.
         runtime: "litert" or "tflite-runtime".
+        keep_tensors: keep what every operator makes, for which no delegate may join operators:
+            TFLite's own kernels run.
 
     Raises:
         ModelFileError: the file is not a TFLite model.
@@ -37,14 +39,22 @@ class LiteRTSession(Session):
         MissingDependencyError: the runtime is not installed.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, runtime: str = "litert") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        runtime: str = "litert",
+        keep_tensors: bool = False,
+    ) -> None:
         package = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}[runtime]
         module = require(f"{package}.interpreter", purpose="to run .tflite files")
         self.runtime = runtime
         self.version = version(package.replace("_", "-")) or "unknown"
         self._path = path
         try:
-            self._interpreter = module.Interpreter(str(path), num_threads=threads)
+            with native_stderr_dropped():  # it announces its kernels; faults come as exceptions
+                self._interpreter = module.Interpreter(str(path), num_threads=threads)
         except (ValueError, RuntimeError) as error:
             raise ModelFileError(
                 f"not a TFLite model: {_first_line(error)}", where=str(path)
@@ -84,7 +94,8 @@ class LiteRTSession(Session):
 
     def _prepare(self) -> None:
         try:
-            self._interpreter.allocate_tensors()
+            with native_stderr_dropped():
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise self._failed(error) from None
 

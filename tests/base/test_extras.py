@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from edgekit.base import extras
@@ -20,3 +23,16 @@ def test_an_installed_library_is_imported() -> None:
 
 def test_versions_of_what_is_installed() -> None:
     assert set(extras.versions("numpy", "no-such-distribution")) == {"numpy"}
+
+
+def test_native_lines_are_dropped_and_those_of_python_shown() -> None:
+    code = """
+import os, sys
+from edgekit.base.extras import native_stderr_dropped
+with native_stderr_dropped():
+    os.write(2, b"native")
+    sys.stderr.write("python\\n")
+os.write(2, b"after")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "python\nafter"

@@ -138,3 +138,12 @@ def test_third_party_int8_file_has_its_own_quantization(shared: Path) -> None:
         together = run_raw(session, {"x": x})["Identity"]
         single = [run_raw(session, {"x": x[i : i + 1]})["Identity"] for i in range(5)]
     np.testing.assert_array_equal(together, np.concatenate(single))
+
+
+def test_opening_writes_nothing_of_its_own(
+    tiny: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for suffix in SUFFIXES:
+        with open_session(write(tiny, tmp_path, suffix)) as session:
+            session.run({"features": X[:1]})
+    assert capfd.readouterr() == ("", "")
