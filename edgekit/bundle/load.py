@@ -277,5 +277,7 @@ def parse_document(
         place = ".".join(str(part) for part in first["loc"])
         text = first["msg"].removeprefix("Value error, ")
         raise error(f"'{place}': {text}" if place else text, where=where) from None
+    except UnicodeDecodeError:
+        raise error("is not valid JSON: it is not text", where=where) from None
     except (ValueError, RecursionError) as fault:
         raise error(f"is not valid JSON: {fault}", where=where) from None

@@ -30,5 +30,6 @@ def command(
     from edgekit.report.inspection import inspection_view
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
-    found = inspect_file(file)
+    with output.progress() as progress:
+        found = inspect_file(file, progress=progress)
     output.result(found, lambda console: console.print(inspection_view(found, layers=layers)))

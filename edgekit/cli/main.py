@@ -39,7 +39,6 @@ COMMANDS = (
 app = typer.Typer(
     name="edgekit",
     help="From a Keras model to proven, profiled, packed files for edge devices.",
-    no_args_is_help=True,
     rich_markup_mode=None,  # rich's help needs half of the start-up budget
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -67,7 +66,7 @@ def _root(
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code."""
     try:
-        code = app(list(arguments), standalone_mode=False, prog_name="edgekit")
+        code = app(list(arguments) or ["--help"], standalone_mode=False, prog_name="edgekit")
     except BrokenPipeError:  # the reader of a pipe has seen enough
         return 0
     except (KeyboardInterrupt, typer.Abort):

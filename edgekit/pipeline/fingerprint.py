@@ -63,7 +63,8 @@ def _with_imports(path: Path) -> list[Path]:
         finder.run_script(str(path))
     except (SyntaxError, ValueError):  # building the model tells where
         return [path]
-    return sorted(Path(module.__file__) for module in finder.modules.values() if module.__file__)
+    files = (getattr(module, "__file__", None) for module in finder.modules.values())
+    return sorted(Path(file) for file in files if file)
 
 
 def _files_hash(paths: Iterable[Path]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekit.base.errors import ModelFileError
 from edgekit.base.files import existing_file
+from edgekit.base.progress import Progress, silent
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph, Op, Port
 from edgekit.profiling.memory import plan
@@ -21,8 +22,12 @@ _KERAS = (".h5", ".hdf5", ".keras")
 _BUNDLE = ".zip"
 
 
-def inspect_file(path: Path) -> Inspection:
+def inspect_file(path: Path, *, progress: Progress = silent) -> Inspection:
     """Describes a .tflite, .onnx, .xml, .keras or .h5 file, or a bundle (.zip).
+
+    Args:
+        path: the file.
+        progress: told when Keras is loaded, which takes seconds.
 
     Raises:
         InputError: the file does not exist.
@@ -33,6 +38,7 @@ def inspect_file(path: Path) -> Inspection:
     if path.suffix in SUFFIXES:
         return inspect_graph(read_graph(path), file=str(path))
     if path.suffix in _KERAS:
+        progress(f"reading {path.name} with Keras")
         return _keras(path)
     if path.suffix == _BUNDLE:
         return _bundle(path)

@@ -10,9 +10,12 @@ from edgekit.base.registry import Registry
 
 DOCUMENTS = {
     "artifact": "edgekit.schema.artifact:Sidecar",
+    "bench": "edgekit.schema.results:ProfileReport",
     "check": "edgekit.schema.results:CheckReport",
     "gate": "edgekit.schema.results:GateReport",
+    "inspect": "edgekit.schema.inspection:Inspection",
     "manifest": "edgekit.schema.manifest:Manifest",
+    "package": "edgekit.schema.manifest:PackResult",
     "profile": "edgekit.schema.results:ProfileReport",
     "recipe": "edgekit.schema.recipe:Recipe",
     "run": "edgekit.schema.results:RunReport",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from edgekit.base.errors import (
     BundleError,
@@ -137,4 +138,13 @@ def test_schema_names_are_complete() -> None:
 
     assert schema.EXAMPLES
     for name in DOCUMENTS:
-        assert json_schema(name)["type"] == "object"
+        document = json_schema(name)
+        Draft202012Validator.check_schema(document)
+        assert not Draft202012Validator(document).is_valid([])
+
+
+def test_the_command_alone_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run([]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("Usage: edgekit")
+    assert shown.err == ""
