@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgekit.compress.clustering import cluster as cluster
     from edgekit.compress.distillation import distill as distill
     from edgekit.compress.equalization import equalize as equalize
     from edgekit.compress.pruning import prune as prune

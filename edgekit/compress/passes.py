@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PASSES: Registry[type[Pass[Any]]] = Registry(
     "pass",
     {
+        "cluster": "edgekit.compress.clustering:Cluster",
         "distill": "edgekit.compress.distillation:Distill",
         "equalize": "edgekit.compress.equalization:Equalize",
         "prune": "edgekit.compress.pruning:Prune",

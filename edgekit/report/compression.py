@@ -17,6 +17,9 @@ _NUMBERS = {
     "asked": "{:.1%}",
     "relative_change": "{:.1%}",
     "bits": "{}",
+    "clusters": "{:,}",
+    "codebook_bytes": "{:,}",
+    "coded_bytes": "{:,}",
 }
 
 
@@ -51,6 +54,11 @@ def _sums(report: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"weights after gzip {report['gzip_bytes']:,} bytes "
             f"(before: {report['gzip_bytes_before']:,})"
+        )
+    if "codebook_bytes" in report:
+        yield (
+            f"clustered weights coded {report['coded_bytes']:,} bytes, "
+            f"{report['codebook_bytes']:,} of them codebooks"
         )
     if "precision" in report:
         yield f"{report['precision']} is planned"
