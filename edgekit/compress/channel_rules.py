@@ -1,0 +1,249 @@
+"""What Keras' layers with weights do with channels, and the rules of custom layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from edgekit.base.extras import require
+from edgekit.compress import channel_ops
+from edgekit.compress.coupling import Channels, Ids, Rule, Site, Size, Weight, Wiring
+
+_CUSTOM: dict[type, Rule] = {}
+
+
+def register_rule(layer: type, rule: Rule) -> None:
+    """Lets layers of a custom class take part in channel pruning.
+
+    Args:
+        layer: the class; its subclasses need rules of their own.
+        rule: gives the wiring of a layer at a call; all weights of the layer must be in it.
+
+    Example:
+        >>> def rule(site):  # a layer with one learnt factor a channel
+        ...     ids = site.taken()
+        ...     return Wiring(site.inputs, (Weight(site.layer.factor, (ids,), scale=True),))
+        >>> register_rule(Scale, rule)
+    """
+    _CUSTOM[layer] = rule
+
+
+def find_rule(layer: Any) -> Rule | None:
+    """The rule of a layer or operation, or None where none is known."""
+    kind = type(layer)
+    if kind in _CUSTOM:
+        return _CUSTOM[kind]
+    # Subclasses may compute anything in `call`.
+    if not kind.__module__.startswith("keras."):
+        return None
+    is_layer = isinstance(layer, require("keras", purpose="to compress models").Layer)
+    return (_LAYERS if is_layer else channel_ops.OPERATIONS).get(kind.__name__)
+
+
+def _made(site: Site, count: int, activation: Any) -> Ids:
+    ids = site.new(count)
+    if not channel_ops.is_elementwise(activation):
+        site.freeze(ids, channel_ops.MIXES)
+    return ids
+
+
+def _bias(layer: Any, ids: Ids | None) -> tuple[Weight, ...]:
+    return () if layer.bias is None else (Weight(layer.bias, (ids,)),)
+
+
+def _convolution(site: Site) -> Wiring:
+    layer = site.layer
+    if layer.groups != 1:
+        return site.keep_all("it convolves in groups of channels")
+    taken, made = site.taken(), _made(site, layer.filters, layer.activation)
+    places = (None,) * layer.rank
+    kernel = Weight(layer.kernel, (*places, taken, made), layer.rank + 1, layer.rank)
+    return Wiring(
+        (Channels(site.axis, made),),
+        (kernel, *_bias(layer, made)),
+        {"filters": made},
+        {"filters": made},
+    )
+
+
+def _transposed(site: Site) -> Wiring:
+    layer = site.layer
+    taken, made = site.taken(), _made(site, layer.filters, layer.activation)
+    places = (None,) * layer.rank
+    kernel = Weight(layer.kernel, (*places, made, taken), layer.rank, layer.rank + 1)
+    return Wiring(
+        (Channels(site.axis, made),),
+        (kernel, *_bias(layer, made)),
+        {"filters": made},
+        {"filters": made},
+    )
+
+
+def _depthwise(site: Site) -> Wiring:
+    layer, taken = site.layer, site.taken()
+    made = None if taken is None else np.repeat(taken, layer.depth_multiplier)
+    if made is not None and not channel_ops.is_elementwise(layer.activation):
+        site.freeze(made, channel_ops.MIXES)
+    kernel = Weight(layer.kernel, (*(None,) * layer.rank, taken, None))
+    output = None if made is None else Channels(site.axis, made)
+    return Wiring((output,), (kernel, *_bias(layer, made)))
+
+
+def _separable(site: Site) -> Wiring:
+    layer, taken = site.layer, site.taken()
+    between = None if taken is None else np.repeat(taken, layer.depth_multiplier)
+    made = _made(site, layer.filters, layer.activation)
+    places = (None,) * layer.rank
+    weights = (
+        Weight(layer.depthwise_kernel, (*places, taken, None)),
+        Weight(layer.pointwise_kernel, (*places, between, made), layer.rank + 1, layer.rank, None),
+        *_bias(layer, made),
+    )
+    return Wiring((Channels(site.axis, made),), weights, {"filters": made}, {"filters": made})
+
+
+def _dense(site: Site) -> Wiring:
+    layer, taken = site.layer, site.taken(-1)
+    made = _made(site, layer.units, layer.activation)
+    weights = (Weight(layer.kernel, (taken, made), 1, 0), *_bias(layer, made))
+    output = Channels(len(site.shapes[0]) - 1, made)
+    return Wiring((output,), weights, {"units": made}, {"units": made})
+
+
+def _embedding(site: Site) -> Wiring:
+    layer = site.layer
+    made = site.new(layer.output_dim)
+    weights = (Weight(layer.embeddings, (None, made), 1),)
+    output = Channels(len(site.shapes[0]), made)
+    return Wiring((output,), weights, {"output_dim": made}, {"channels": made})
+
+
+def _batch_norm(site: Site) -> Wiring:
+    layer = site.layer
+    ids = site.taken(layer.axis)
+    scales = [(layer.gamma, True), (layer.beta, False)]
+    weights = [(layer.moving_mean, False), (layer.moving_variance, False)]
+    weights = [(variable, scale) for variable, scale in scales if variable is not None] + weights
+    return Wiring(
+        (None if ids is None else site.inputs[0],),
+        tuple(Weight(variable, (ids,), scale=scale) for variable, scale in weights),
+    )
+
+
+def _prelu(site: Site) -> Wiring:
+    channels, sizes = site.inputs[0], tuple(site.layer.alpha.shape)
+    axes: list[Ids | None] = [None] * len(sizes)
+    if channels is not None and sizes[channels.axis - 1] == len(channels.ids):
+        axes[channels.axis - 1] = channels.ids
+    return Wiring((channels,), (Weight(site.layer.alpha, tuple(axes)),))
+
+
+# How many blocks of units the kernels of each recurrent cell hold, side by side.
+_GATES = {"GRU": 3, "LSTM": 4, "SimpleRNN": 1}
+
+
+def _recurrent(site: Site) -> Wiring:
+    layer = site.layer
+    gates = _GATES[type(layer).__name__]
+    cell, taken, units = layer.cell, site.taken(-1), site.new(layer.units)
+    activations = (cell.activation, getattr(cell, "recurrent_activation", None))
+    if not all(channel_ops.is_elementwise(one) for one in activations):
+        site.freeze(units, channel_ops.MIXES)
+    for state in range(1, len(site.inputs)):
+        known = site.taken(-1, state)
+        if known is None:
+            site.freeze(units, "its initial state can lose no channels")
+        else:
+            site.coupling.unite(units, known)
+    wide = np.tile(units, gates)
+    weights = [
+        Weight(cell.kernel, (taken, wide), 1, 0),
+        Weight(cell.recurrent_kernel, (units, wide), 1),
+    ]
+    if cell.bias is not None:
+        weights.append(Weight(cell.bias, (*(None,) * (len(cell.bias.shape) - 1), wide)))
+    sequence = Channels(2 if layer.return_sequences else 1, units)
+    states = 2 if type(layer).__name__ == "LSTM" else 1
+    outputs = (sequence, *(Channels(1, units),) * (states if layer.return_state else 0))
+    return Wiring(outputs, tuple(weights), {"units": units}, {"units": units})
+
+
+def _bidirectional(site: Site) -> Wiring:
+    wrapper = site.layer
+    directions = (wrapper.forward_layer, wrapper.backward_layer)
+    plain = all(find_rule(one) is _recurrent and not one.return_state for one in directions)
+    if not plain or len(site.inputs) > 1 or wrapper.merge_mode is None:
+        return site.keep_all("its directions do more than read the sequence")
+    forward, backward = (_recurrent(replace(site, layer=one)) for one in directions)
+    there, back = forward.makes["units"], backward.makes["units"]
+    if wrapper.merge_mode == "concat":
+        ids = np.concatenate([there, back])
+    else:
+        site.coupling.unite(there, back)
+        ids = there
+    axis = 2 if wrapper.forward_layer.return_sequences else 1
+    return Wiring(
+        (Channels(axis, ids),),
+        (*forward.weights, *backward.weights),
+        {"layer.config.units": there, "backward_layer.config.units": back},
+        {"forward units": there, "backward units": back},
+    )
+
+
+def _time_distributed(site: Site) -> Wiring:
+    inner = site.layer.layer
+    rule = find_rule(inner)
+    channels = site.inputs[0]
+    if rule is None or (channels is not None and channels.axis < 2):
+        return site.keep_all("what it does at each step is not known to leave channels alone")
+    shapes = ((site.shapes[0][0], *site.shapes[0][2:]),)
+    before = None if channels is None else Channels(channels.axis - 1, channels.ids)
+    wiring = rule(replace(site, layer=inner, inputs=(before,), shapes=shapes))
+    outputs = tuple(one and Channels(one.axis + 1, one.ids) for one in wiring.outputs)
+    config = {f"layer.config.{key}": size for key, size in wiring.config.items()}
+    return replace(wiring, outputs=outputs, config=config)
+
+
+def _attention(site: Site) -> Wiring:
+    layer = site.layer
+    plain = all(len(shape) == 3 for shape in site.shapes) and not hasattr(layer, "gate_dense")
+    # A third input is a key, or a mask.
+    if not plain or len(site.shapes) > 3 or site.shapes[-1] != site.shapes[1]:
+        return site.keep_all("only attention over one axis, without masks and gates, is known")
+    query, value = site.taken(-1, 0), site.taken(-1, 1)
+    key_source = len(site.shapes) - 1
+    key = site.taken(-1, key_source)
+    heads = site.new(layer.num_heads)
+    made = site.new(int(layer.output_dense.kernel.shape[-1]))
+    weights: list[Weight] = []
+    for dense, ids, source in (
+        (layer.query_dense, query, 0),
+        (layer.key_dense, key, key_source),
+        (layer.value_dense, value, 1),
+    ):
+        weights.append(Weight(dense.kernel, (ids, heads, None), 1, 0, source))
+        if dense.bias is not None:
+            weights.append(Weight(dense.bias, (heads, None)))
+    weights.append(Weight(layer.output_dense.kernel, (heads, None, made), 2, 0, None))
+    weights += _bias(layer.output_dense, made)
+    config: dict[str, Size] = {"num_heads": heads, "output_shape": (made,)}
+    return Wiring((Channels(2, made),), tuple(weights), config, {"heads": heads, "channels": made})
+
+
+_LAYERS: dict[str, Rule] = {
+    **channel_ops.LAYERS,
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _convolution),
+    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _transposed),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _depthwise),
+    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _separable),
+    **dict.fromkeys(_GATES, _recurrent),
+    "BatchNormalization": _batch_norm,
+    "Bidirectional": _bidirectional,
+    "Dense": _dense,
+    "Embedding": _embedding,
+    "MultiHeadAttention": _attention,
+    "PReLU": _prelu,
+    "TimeDistributed": _time_distributed,
+}

@@ -1,0 +1,286 @@
+"""`shrink`: structured pruning, which removes whole channels and leaves a plain smaller model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from edgekit.base.errors import PostconditionError, PreconditionError
+from edgekit.compress.constraints import constraints_of
+from edgekit.compress.contract import Pass, PassContext, PassResult, check_layer_names, run_alone
+from edgekit.compress.cost import MEASURES, CostModel, Measure, costs
+from edgekit.compress.finetuning import (
+    TuneArgs,
+    check_data,
+    check_patterns,
+    check_strict,
+    epochs_of,
+    gzip_bytes,
+    matches,
+    tune,
+    untreated_rows,
+)
+from edgekit.compress.importance import NEED_DATA, Criterion, importance
+from edgekit.compress.network import Group, Network, trace
+from edgekit.compress.removal import Removal, Room, by_cost, by_count, by_share, order_removals
+from edgekit.compress.surgery import remove_channels
+from edgekit.data.dataset import Dataset
+from edgekit.schema.base import Document
+
+if TYPE_CHECKING:
+    import keras
+
+    from edgekit.compress.coupling import Ids
+
+Share = float
+
+
+class ShrinkBudget(Document):
+    """What the model may cost at most: a share of what it costs, if at most 1, else a number."""
+
+    macs: float | None = Field(None, gt=0, description="multiply-accumulates for one sample")
+    parameters: float | None = Field(None, gt=0, description="weights")
+    bytes: float | None = Field(None, gt=0, description="of the weights, as Keras stores them")
+
+    @model_validator(mode="after")
+    def _one(self) -> ShrinkBudget:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("name one of macs, parameters, bytes")
+        return self
+
+    def goal(self) -> tuple[Measure, float]:
+        """The measure, and the number or share."""
+        ((name, value),) = self.model_dump(include=self.model_fields_set).items()
+        return next(measure for measure in MEASURES if measure == name), float(value)
+
+
+class ShrinkArgs(TuneArgs):
+    """Arguments of `shrink`."""
+
+    ratio: Share | None = Field(
+        None, ge=0, lt=1, description="share of channels to remove; by default 0.5, or a budget"
+    )
+    budget: ShrinkBudget | None = Field(None, description="removes until the model is in it")
+    scope: Literal["layer", "model"] = Field(
+        "layer", description="layer: each loses the same share; model: the least important go"
+    )
+    criterion: Criterion = Field("l2", description="of the importance of a channel")
+    layers: dict[str, Share] = Field(
+        default_factory=dict,
+        description="share to remove by layer name, at most; * and ? match",
+    )
+    round_to: int | None = Field(
+        None, ge=1, description="channels stay in multiples of it; by default what targets like"
+    )
+    min_channels: int = Field(1, ge=1, description="of each layer")
+    max_ratio: Share = Field(0.9, ge=0, lt=1, description="share of one layer that goes at most")
+    steps: int = Field(1, ge=1, description="of removal; the epochs are spread over them")
+
+    @field_validator("layers")
+    @classmethod
+    def _shares(cls, value: dict[str, Share]) -> dict[str, Share]:
+        for name, share in value.items():
+            if not 0 <= share < 1:
+                raise ValueError(f"'{name}' must be at least 0 and less than 1")
+        return value
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> ShrinkArgs:
+        if self.ratio is not None and self.budget is not None:
+            raise ValueError("'ratio' and 'budget' exclude each other")
+        return self
+
+
+class Shrink(Pass[ShrinkArgs]):
+    """Removes channels, heads and units with all that depends on them (Fang et al. 2023).
+
+    Before fine-tuning, the result computes exactly what the model computes if no layer listens to
+    the channels that went.
+    """
+
+    name = "shrink"
+    Args = ShrinkArgs
+
+    def requires(self, model: keras.Model, context: PassContext) -> None:
+        """Checks that named layers exist, and that there is data where it is needed."""
+        super().requires(model, context)
+        network = trace(model)
+        names = {wired.label for wired, *_ in network.made()}
+        check_patterns((*self.args.layers, *self.args.skip), names)
+        check_strict(self.args, network.untreated, "shrunk")
+        check_data(self.args, context, "shrink without fine-tuning")
+        if self.args.criterion in NEED_DATA and not _has_samples(context.dataset):
+            raise PreconditionError(
+                f"the criterion '{self.args.criterion}' needs training samples with labels",
+                hint="give labelled data, or criterion: l2",
+            )
+
+    def apply(self, model: keras.Model, context: PassContext) -> PassResult:
+        """Removes and fine-tunes, step by step."""
+        network = trace(model)
+        before = costs(model)
+        multiple = self._multiple(context)
+        original = {group.makers: len(group.roots) for group in network.groups()}
+        history: dict[str, list[float]] = {}
+        small = model
+        for step in range(1, self.args.steps + 1):
+            found = network if small is model else trace(small)
+            gone = self._chosen(small, found, original, step, before, multiple, context)
+            if len(gone):
+                small = remove_channels(small, found, gone)
+            if small is not model:
+                for key, values in self._tuned(small, step, context).items():
+                    history.setdefault(key, []).extend(values)
+        report = self._report(model, small, network, before, multiple)
+        return PassResult(small, small is not model, {**report, "history": history})
+
+    def ensures(self, before: keras.Model, result: PassResult, context: PassContext) -> None:
+        """Checks that layers keep their names, and that the budget is met."""
+        super().ensures(before, result, context)
+        check_layer_names(before, result.model)
+        if self.args.budget is not None:
+            measure, goal = self.args.budget.goal()
+            most = goal * costs(before)[measure] if goal <= 1 else goal
+            now = costs(result.model)[measure]
+            if now > most:
+                raise PostconditionError(f"{now:,} {measure} are more than {most:,.0f}")
+
+    def _multiple(self, context: PassContext) -> int:
+        liked = [target.channel_multiple for target in context.targets]
+        return self.args.round_to or max(liked, default=1)
+
+    def _chosen(
+        self,
+        model: keras.Model,
+        network: Network,
+        original: dict[Any, int],
+        step: int,
+        before: dict[Measure, int],
+        multiple: int,
+        context: PassContext,
+    ) -> Ids:
+        """What goes in this step."""
+        args = self.args
+        groups = [
+            group
+            for group in network.groups()
+            if not any(args.skips(label) for label, _ in group.makers)
+        ]
+        rooms = [self._room(group, original[group.makers], multiple) for group in groups]
+        data = context.dataset
+        samples = data.train if data is not None and _has_samples(data) else None
+        scores = importance(args.criterion, model, network, samples, context.train.loss)
+        removals = order_removals(groups, rooms, scores, by_importance=args.scope == "model")
+        part = step / args.steps
+        if args.budget is not None:
+            measure, goal = args.budget.goal()
+            start = before[measure]
+            end = goal * start if goal <= 1 else goal
+            return _within(model, network, removals, measure, start + (end - start) * part)
+        if args.scope == "model":
+            ratio = 0.5 if args.ratio is None else args.ratio
+            gone = sum(original.values()) - sum(len(group.roots) for group in network.groups())
+            return by_count(removals, round(ratio * part * sum(original.values())) - gone)
+        return by_share(removals, part)
+
+    def _room(self, group: Group, original: int, multiple: int) -> Room:
+        args = self.args
+        plain = args.scope == "layer" and args.budget is None
+        default = (0.5 if args.ratio is None else args.ratio) if plain else args.max_ratio
+        named = [
+            share
+            for label, _ in group.makers
+            for pattern, share in args.layers.items()
+            if matches(label, (pattern,))
+        ]
+        # Heads are no channels that a kernel would pad.
+        heads = any(name == "heads" for _, name in group.makers)
+        share = min(named, default=min(default, args.max_ratio))
+        return Room(original, share, 1 if heads else multiple, args.min_channels)
+
+    def _tuned(self, model: keras.Model, step: int, context: PassContext) -> dict[str, list[float]]:
+        """Fine-tunes for the epochs of one step, and keeps what the passes before gave."""
+        epochs, steps = epochs_of(self.args, context), self.args.steps
+        now = epochs * step // steps - epochs * (step - 1) // steps
+        args = self.args.model_copy(update={"epochs": now})
+        return tune(model, args, context, [constraints_of(model).callback()])
+
+    def _report(
+        self,
+        model: keras.Model,
+        small: keras.Model,
+        network: Network,
+        before: dict[Measure, int],
+        multiple: int,
+    ) -> dict[str, Any]:
+        now = _channels(trace(small))
+        layers = [
+            {
+                "layer": wired.label,
+                "kind": wired.kind,
+                "of": name,
+                "before": len(ids),
+                "after": now[wired.label, name],
+            }
+            for wired, name, ids in network.made()
+        ]
+        warnings = []
+        if small is model:
+            warnings.append(f"no channels could go in multiples of {multiple}")
+        return {
+            "layers": layers,
+            "untreated": untreated_rows(
+                self.args, network.untreated, [wired.label for wired, *_ in network.made()]
+            ),
+            "round_to": multiple,
+            "costs_before": before,
+            "costs": costs(small),
+            "gzip_bytes_before": gzip_bytes(model),
+            "gzip_bytes": gzip_bytes(small),
+            "warnings": warnings,
+        }
+
+
+def _within(
+    model: keras.Model,
+    network: Network,
+    removals: list[Removal],
+    measure: Measure,
+    goal: float,
+) -> Ids:
+    """The fewest removals that bring the model into a budget."""
+    cost = CostModel(model, network, measure)
+    gone = by_cost(removals, cost, goal)
+    if gone is None:
+        everything = np.concatenate([np.empty(0, np.int64), *(one.roots for one in removals)])
+        raise PreconditionError(
+            f"the budget of {goal:,.0f} {measure} cannot be met: with all channels removed that "
+            f"may go, {cost.without(everything):,.0f} of {cost.total:,} stay",
+            hint="a larger budget, a larger max_ratio, a smaller round_to, or less under 'skip'",
+        )
+    return gone
+
+
+def _channels(network: Network) -> dict[tuple[str, str], int]:
+    return {(wired.label, name): len(ids) for wired, name, ids in network.made()}
+
+
+def _has_samples(dataset: Dataset | None) -> bool:
+    return dataset is not None and len(dataset.train) > 0
+
+
+def shrink(model: keras.Model, dataset: Dataset | None = None, **options: Any) -> PassResult:
+    """Removes channels from a copy of `model`; without a dataset, without fine-tuning.
+
+    Args:
+        model: a functional or Sequential model.
+        dataset: to fine-tune on, and for the criteria that need data.
+        options: the fields of `ShrinkArgs`, and those of `PassContext` such as `targets`.
+
+    Raises:
+        InputError: an argument that does not exist or does not fit.
+        PreconditionError: the model or the data do not allow what is asked.
+    """
+    return run_alone(Shrink, model, dataset, options)
