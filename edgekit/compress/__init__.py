@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgekit.compress.clustering import cluster as cluster
     from edgekit.compress.distillation import distill as distill
     from edgekit.compress.equalization import equalize as equalize
+    from edgekit.compress.factorization import factorize as factorize
     from edgekit.compress.pruning import prune as prune
     from edgekit.compress.quantization import quantize as quantize
     from edgekit.compress.shrinking import shrink as shrink

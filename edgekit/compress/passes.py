@@ -22,6 +22,7 @@ PASSES: Registry[type[Pass[Any]]] = Registry(
         "cluster": "edgekit.compress.clustering:Cluster",
         "distill": "edgekit.compress.distillation:Distill",
         "equalize": "edgekit.compress.equalization:Equalize",
+        "factorize": "edgekit.compress.factorization:Factorize",
         "prune": "edgekit.compress.pruning:Prune",
         "quantize": "edgekit.compress.quantization:Quantize",
         "shrink": "edgekit.compress.shrinking:Shrink",

@@ -20,6 +20,10 @@ _NUMBERS = {
     "clusters": "{:,}",
     "codebook_bytes": "{:,}",
     "coded_bytes": "{:,}",
+    "energy": "{:.1%}",
+    "weights_before": "{:,}",
+    "macs_before": "{:,}",
+    "macs": "{:,}",
 }
 
 
@@ -50,6 +54,8 @@ def _parts(report: Mapping[str, Any]) -> Iterator[RenderableType]:
 def _sums(report: Mapping[str, Any]) -> Iterator[str]:
     if "sparsity" in report:
         yield f"{report['sparsity']:.1%} of the weights are zero"
+    if "parameters_before" in report:
+        yield f"{report['parameters']:,} parameters (before: {report['parameters_before']:,})"
     if "gzip_bytes" in report:
         yield (
             f"weights after gzip {report['gzip_bytes']:,} bytes "
