@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgekit.compress.adaptive_rounding import adaround as adaround
+    from edgekit.compress.bias_correction import correct_bias as correct_bias
     from edgekit.compress.clustering import cluster as cluster
     from edgekit.compress.distillation import distill as distill
     from edgekit.compress.equalization import equalize as equalize

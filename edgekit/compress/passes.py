@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 PASSES: Registry[type[Pass[Any]]] = Registry(
     "pass",
     {
+        "adaround": "edgekit.compress.adaptive_rounding:AdaRound",
         "cluster": "edgekit.compress.clustering:Cluster",
+        "correct_bias": "edgekit.compress.bias_correction:CorrectBias",
         "distill": "edgekit.compress.distillation:Distill",
         "equalize": "edgekit.compress.equalization:Equalize",
         "factorize": "edgekit.compress.factorization:Factorize",
