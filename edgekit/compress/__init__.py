@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgekit.compress.factorization import factorize as factorize
     from edgekit.compress.pruning import prune as prune
     from edgekit.compress.quantization import quantize as quantize
+    from edgekit.compress.quantization_aware import qat as qat
     from edgekit.compress.shrinking import shrink as shrink
 
 

@@ -26,6 +26,7 @@ PASSES: Registry[type[Pass[Any]]] = Registry(
         "equalize": "edgekit.compress.equalization:Equalize",
         "factorize": "edgekit.compress.factorization:Factorize",
         "prune": "edgekit.compress.pruning:Prune",
+        "qat": "edgekit.compress.quantization_aware:Qat",
         "quantize": "edgekit.compress.quantization:Quantize",
         "shrink": "edgekit.compress.shrinking:Shrink",
     },

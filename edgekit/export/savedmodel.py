@@ -30,14 +30,17 @@ def ensure(*, model: str, directory: str, batch: int | None, keep_lstm: bool) ->
     Returns:
         `directory`.
     """
+    from edgekit.models.fakequant import quantized_layers
     from edgekit.models.files import load_model
 
     target = Path(directory)
     if not target.is_dir():
-        loaded = load_model(Path(model))
+        loaded = unrolled(load_model(Path(model)), keep_lstm=keep_lstm)
+        for layer in quantized_layers(loaded):
+            layer.bake()  # converters find the scales in the rounded kernels
         unfinished = target.with_suffix(".tmp")
         shutil.rmtree(unfinished, ignore_errors=True)
-        write(unrolled(loaded, keep_lstm=keep_lstm), unfinished, batch=batch)
+        write(loaded, unfinished, batch=batch)
         unfinished.replace(target)
     return directory
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import zipfile
@@ -40,6 +41,7 @@ def load_model(path: Path) -> keras.Model:
     """
     _check_kind(path)
     keras = require("keras", purpose="to read Keras models")
+    importlib.import_module("edgekit.models.fakequant")  # Keras learns the layers of edgekit
     try:
         objects = _keras2_objects() if path.suffix != ".keras" else {}
         model = keras.models.load_model(path, custom_objects=objects, compile=False, safe_mode=True)

@@ -90,9 +90,13 @@ def _find_loss(model: keras.Model, *, classes: bool) -> Any:
 def last_activation(model: keras.Model) -> str:
     """Name of the activation of the model's first output: "softmax", "sigmoid", "linear", ..."""
     layers = require("keras", purpose="to train models").layers
-    layer = model.outputs[0]._keras_history.operation
-    while isinstance(layer, (layers.Reshape, layers.Flatten)) or type(layer) is layers.InputLayer:
-        layer = layer.input._keras_history.operation
+    from edgekit.models.fakequant import FakeQuant
+
+    tensor = model.outputs[0]
+    layer = tensor._keras_history.operation
+    while isinstance(layer, (layers.Reshape, layers.Flatten, layers.Identity, FakeQuant)):
+        tensor = layer._inbound_nodes[tensor._keras_history.node_index].input_tensors[0]
+        layer = tensor._keras_history.operation
     if isinstance(layer, layers.Softmax):
         return "softmax"
     return str(getattr(getattr(layer, "activation", None), "__name__", "linear"))

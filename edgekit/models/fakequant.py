@@ -1,0 +1,269 @@
+"""Layers that compute in float what an int8 network computes (Jacob et al. 2018, section 3).
+
+A model with these layers is an ordinary Keras model: it trains, saves and loads. TensorFlow's
+converter takes the ranges from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+PACKAGE = "edgekit"
+Ranges = Literal["moving", "learnt", "fixed"]
+
+# The weights of a layer class that multiply activations, each with the axes of its output
+# channels, which have a scale each.
+KERNELS: dict[str, dict[str, tuple[int, ...]]] = {
+    "Conv1D": {"kernel": (-1,)},
+    "Conv2D": {"kernel": (-1,)},
+    "Conv1DTranspose": {"kernel": (-2,)},
+    "Conv2DTranspose": {"kernel": (-2,)},
+    "DepthwiseConv1D": {"kernel": (-2, -1)},
+    "DepthwiseConv2D": {"kernel": (-2, -1)},
+    "Dense": {"kernel": (-1,)},
+}
+_DEAD = 1e-6
+_SMALLEST = 1e-8
+_MOST_SHRUNK = 0.05
+
+
+def _fake_quant(x: Any, low: Any, high: Any, bits: int, axis: int | None = None) -> Any:
+    # Weights keep to -127 ... 127, as TFLite wants them.
+    return keras.quantizers.fake_quant_with_min_max_vars(
+        x, low, high, num_bits=bits, narrow_range=axis is not None, axis=axis
+    )
+
+
+def _learnt_fake_quant(x: Any, low: Any, high: Any, bits: int, axis: int | None = None) -> Any:
+    """The same with the gradient of the step size after Esser et al. 2020, equation 3."""
+    size = np.prod([d for d in x.shape[None if axis is not None else 1 :] if d] or [1])
+    channels = x.shape[axis] if axis is not None else 1
+    factor = 1.0 / float(np.sqrt(size / channels * (2 ** (bits - 1) - 1)))
+
+    @ops.custom_gradient  # type: ignore[untyped-decorator]
+    def quantized(x: Any, low: Any, high: Any) -> Any:
+        y = _fake_quant(x, low, high, bits, axis)
+
+        def grad(*args: Any, upstream: Any = None) -> tuple[Any, Any, Any]:
+            up = args[0] if upstream is None else upstream
+            below, above = x < low, x > high
+            inside = ops.logical_not(ops.logical_or(below, above))
+            slope = ops.where(inside, (y - x) / (high - low), 0.0)
+            axes = None if axis is None else tuple(a for a in range(x.ndim) if a != axis % x.ndim)
+            to_low = ops.sum(up * (ops.cast(below, x.dtype) - slope), axis=axes)
+            to_high = ops.sum(up * (ops.cast(above, x.dtype) + slope), axis=axes)
+            return ops.where(inside, up, 0.0), factor * to_low, factor * to_high
+
+        return y, grad
+
+    return quantized(x, low, high)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
+    """Rounds activations to the steps of one affine range that contains zero.
+
+    It may be called at several places that share a scale, such as the inputs of a concatenation;
+    the range covers what is seen at all of them.
+
+    Args:
+        bits: of the integers.
+        slots: the places that the range is observed at.
+        ranges: "moving": averages of each training batch's minimum and maximum; "learnt": by
+            gradient (Esser et al. 2020); "fixed": they stay, and training is not quantized here.
+        momentum: of the moving averages.
+    """
+
+    def __init__(
+        self,
+        bits: int = 8,
+        slots: int = 1,
+        ranges: Ranges = "moving",
+        momentum: float = 0.99,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bits, self.slots, self.ranges, self.momentum = bits, slots, ranges, momentum
+        self.observing = False
+
+    def build(self, input_shape: Any) -> None:  # noqa: ARG002
+        """Makes the ranges: a low and a high end for each slot."""
+        many = (self.slots,)
+        self.low = self.add_weight(name="low", shape=many, initializer="zeros", trainable=False)
+        self.high = self.add_weight(name="high", shape=many, initializer="zeros", trainable=False)
+        self.stretch = None
+        if self.ranges == "learnt":
+            self.stretch = self.add_weight(name="stretch", shape=(2,), initializer="ones")
+
+    def limits(self) -> tuple[Any, Any]:
+        """The ends of the range."""
+        low, high = ops.min(self.low.value), ops.max(self.high.value)
+        if self.stretch is not None:
+            stretch = ops.maximum(self.stretch.value, _MOST_SHRUNK)
+            low, high = low * stretch[0], high * stretch[1]
+        # What is always zero has no range; a tiny one would overflow the biases after it.
+        return low, ops.where(high - low < _DEAD, low + 1.0, high)
+
+    def call(self, x: Any, slot: int | None = 0, training: bool = False) -> Any:
+        """Rounds `x`; `slot` is None where the range is used and not observed."""
+        if self.observing:
+            if slot is not None and self.ranges != "fixed":
+                self._follow(x, slot, None)
+            return x
+        if training and self.ranges == "fixed":
+            return x
+        if training and self.ranges == "moving" and slot is not None:
+            self._follow(x, slot, self.momentum)
+        quantize = _learnt_fake_quant if training and self.ranges == "learnt" else _fake_quant
+        return quantize(x, *self.limits(), self.bits)
+
+    def _follow(self, x: Any, slot: int, momentum: float | None) -> None:
+        """Moves the range towards that of `x`, or makes it contain `x` (momentum None)."""
+        here = np.arange(self.slots) == slot
+        for ends, end in ((self.low, ops.minimum(ops.min(x), 0.0)), (self.high, ops.max(x))):
+            seen = ops.maximum(end, 0.0) if ends is self.high else end
+            if momentum is not None:
+                new = momentum * ends.value + (1 - momentum) * seen
+            elif ends is self.low:
+                new = ops.minimum(ends.value, seen)
+            else:
+                new = ops.maximum(ends.value, seen)
+            ends.assign(ops.where(here, new, ends.value))
+
+    def get_config(self) -> dict[str, Any]:
+        """See Keras."""
+        own = {name: getattr(self, name) for name in ("bits", "slots", "ranges", "momentum")}
+        return {**super().get_config(), **own}
+
+    def compute_output_shape(self, shape: Any, **_: Any) -> Any:
+        """The shape of its input."""
+        return shape
+
+
+class _Quantized:
+    """What the quantized form of a layer class adds to it: kernels rounded at each call."""
+
+    rules: dict[str, tuple[int, ...]]
+
+    def __init__(
+        self, *args: Any, weight_bits: int = 8, learnt: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.weight_bits, self.learnt = weight_bits, learnt
+        self.baked = False
+        # A layer of their own, because a layer class reads and writes exactly its own weights.
+        self.clips = keras.layers.Layer(name="clips") if learnt else None
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)  # type: ignore[misc]
+        if self.clips is not None and not self.clips.built:
+            for name, axes in self.rules.items():
+                channels = int(np.prod([getattr(self, name).shape[axis] for axis in axes]))
+                self.clips.add_weight(name=name, shape=(channels,), initializer="ones")
+            self.clips.built = True
+
+    def quantized_kernel(self, name: str, *, training: bool = False) -> Any:
+        """The kernel rounded to the integers of its bits, times their scales."""
+        kernel, axes = ops.convert_to_tensor(getattr(self, name)), self.rules[name]
+        flat = ops.reshape(kernel, (-1, kernel.shape[-1]))
+        if axes == (-2, -1):
+            flat = ops.reshape(kernel, (-1, kernel.shape[-2] * kernel.shape[-1]))
+        elif axes == (-2,):
+            flat = ops.reshape(ops.swapaxes(kernel, -1, -2), (-1, kernel.shape[-2]))
+        high = ops.maximum(ops.max(ops.abs(flat), axis=0), _SMALLEST)
+        if self.clips is not None:
+            # At most the largest weight, so that one weight has the last step: converters find
+            # the scale by it.
+            clip = ops.clip(self.clips.weights[list(self.rules).index(name)], _MOST_SHRUNK, 1.0)
+            high = ops.stop_gradient(high) * clip
+        quantize = _learnt_fake_quant if training and self.clips is not None else _fake_quant
+        flat = quantize(flat, -high, high, self.weight_bits, 1)
+        if self.weight_bits < 8:  # the int8 file holds the nearest of its finer steps
+            flat = _fake_quant(flat, ops.stop_gradient(-high), ops.stop_gradient(high), 8, 1)
+        if axes == (-2,):
+            turned = (*kernel.shape[:-2], kernel.shape[-1], kernel.shape[-2])
+            return ops.swapaxes(ops.reshape(flat, turned), -1, -2)
+        return ops.reshape(flat, kernel.shape)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if self.baked:
+            return super().call(inputs)  # type: ignore[misc]
+        rounded = [
+            (getattr(self, name), self.quantized_kernel(name, training=training))
+            for name in self.rules
+        ]
+        with keras.StatelessScope(state_mapping=rounded):
+            return super().call(inputs)  # type: ignore[misc]
+
+    def bake(self) -> None:
+        """Writes the rounded kernels over the kernels, for converters."""
+        for name in self.rules:
+            getattr(self, name).assign(self.quantized_kernel(name))
+        self.baked = True
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"weight_bits": self.weight_bits, "learnt": self.learnt}
+        return {**super().get_config(), **own}  # type: ignore[misc]
+
+
+_QUANTIZED: dict[type, type] = {}
+
+
+def register_kernels(kind: type, rules: dict[str, tuple[int, ...]], package: str) -> type:
+    """Makes the quantized form of a layer class.
+
+    For a layer class of one's own, this is what lets it take part in quantization-aware training.
+
+    Args:
+        kind: a layer class whose `call` takes one tensor.
+        rules: attributes that hold kernels, and the axes of their output channels: (-1,), (-2,)
+            or (-2, -1).
+        package: of the name that .keras files know the class by.
+
+    Returns:
+        A subclass with the arguments `weight_bits` and `learnt`.
+    """
+    members = {"rules": rules, "__module__": __name__, "__doc__": kind.__doc__}
+    made = type(f"Quantized{kind.__name__}", (_Quantized, kind), members)
+    _QUANTIZED[kind] = keras.saving.register_keras_serializable(package)(made)
+    return _QUANTIZED[kind]
+
+
+for _name, _rules in KERNELS.items():
+    register_kernels(getattr(keras.layers, _name), _rules, PACKAGE)
+
+
+def quantized_class(kind: type) -> type | None:
+    """The quantized form of exactly this layer class, or None if there is none."""
+    return _QUANTIZED.get(kind)
+
+
+def fake_quant_layers(model: keras.Model) -> list[FakeQuant]:
+    """The activation ranges of a model, nested models included."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, FakeQuant)]
+
+
+def quantized_layers(model: keras.Model) -> list[Any]:
+    """The layers with rounded kernels, nested models included."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, _Quantized)]
+
+
+def range_of(layer: FakeQuant) -> tuple[float, float]:
+    """Ends of a range, before it is nudged so that zero is a step."""
+    low, high = layer.limits()
+    return float(low), float(high)
+
+
+def integers(layer: Any, name: str = "kernel") -> NDArray[np.int8]:
+    """The kernel of a quantized layer as the int8 file stores it."""
+    values = np.asarray(layer.quantized_kernel(name), np.float64)
+    axes = tuple(axis % values.ndim for axis in layer.rules[name])
+    rest = tuple(axis for axis in range(values.ndim) if axis not in axes)
+    largest = np.maximum(np.abs(values).max(axis=rest, keepdims=True), _SMALLEST)
+    rounded: NDArray[np.int8] = np.round(values / largest * 127).astype(np.int8)
+    return rounded
