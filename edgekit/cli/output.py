@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -106,6 +106,8 @@ def _plain_progress() -> Progress:
 def report_error(error: EdgekitError, *, as_json: bool) -> None:
     """Prints an error as the CLI contract says: JSON on stdout, or words on stderr."""
     if as_json:
-        sys.stdout.write(json.dumps({"error": error.to_dict()}, indent=2) + "\n")
-    else:
-        sys.stderr.write(f"error: {error}\n")
+        with suppress(OSError):  # standard output itself may be what failed
+            sys.stdout.write(json.dumps({"error": error.to_dict()}, indent=2) + "\n")
+            sys.stdout.flush()
+            return
+    sys.stderr.write(f"error: {error}\n")

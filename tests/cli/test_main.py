@@ -30,7 +30,7 @@ def names() -> list[str]:
 
 def test_all_commands_of_the_contract_are_there() -> None:
     wanted = "run train compress export inspect check verify profile bench package gate report "
-    wanted += "targets recipes doctor schema init"
+    wanted += "targets recipes doctor schema init debug"
     assert sorted(wanted.split()) == sorted(names())
 
 
@@ -148,3 +148,19 @@ def test_the_command_alone_shows_its_help(capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr()
     assert shown.out.startswith("Usage: edgekit")
     assert shown.err == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
+@pytest.mark.parametrize("arguments", [["schema", "run", "--json"], ["schema", "run"]])
+def test_an_output_that_takes_no_more_is_one_clear_error(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "edgekit", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 4
+    assert done.stderr.startswith("error: cannot write")
+    assert "Traceback" not in done.stderr
