@@ -20,6 +20,7 @@ COMMANDS = (
     "bench",
     "check",
     "compress",
+    "debug",
     "doctor",
     "export",
     "gate",

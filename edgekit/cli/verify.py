@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "edgekit verify model-int8.tflite --reference model.keras --data test.npz",
     "edgekit verify model.onnx model.xml --reference model-int8.tflite --json",
+    "edgekit verify model-int8.tflite --reference model.keras --data test.npz --layers",
     "edgekit verify model-fp16.onnx --reference outputs.npz --data test.npz --min-snr-db 40",
 )
 
@@ -49,6 +50,9 @@ def command(
     max_accuracy_drop: Annotated[
         float | None, typer.Option(min=0, help="Percentage points; needs labels.")
     ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Layer by layer too, against a Keras model.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Of the runtimes.")] = 1,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -79,6 +83,7 @@ def command(
                 "max_accuracy_drop": max_accuracy_drop,
             },
             threads=threads,
+            layers=layers,
             progress=progress,
         )
     output.result(report, lambda console: _render(report, console))
@@ -88,6 +93,8 @@ def command(
 
 def _render(report: VerifyReport, console: Console) -> None:
     from rich.table import Table
+
+    from edgekit.report.debugging import layer_table
 
     heads = ("file", "samples", "max diff", "steps", "SNR dB", "agreement", "accuracy", "verdict")
     table = Table(*heads, box=None)
@@ -107,6 +114,10 @@ def _render(report: VerifyReport, console: Console) -> None:
             "passed" if result.passed else "FAILED",
         )
     console.print(table)
+    for result in report.results:
+        if result.layers:
+            console.print(f"\n{Path(result.artifact).name}, layer by layer", highlight=False)
+            console.print(layer_table(result.layers))
     for result in report.results:
         for failure in result.failures:
             console.print(f"{Path(result.artifact).name}: {failure}", highlight=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from edgekit.verify.samples import RANDOM_WITHIN_STEPS, random_samples
 _KERAS = (".keras", ".h5", ".hdf5")
 _PROBE_TIMEOUT_S = 120.0
 _PROBE_SAMPLES = 1
+_LAYER_SAMPLES = 64
 
 
 def verify_files(
@@ -33,6 +34,7 @@ def verify_files(
     seed: int = 0,
     limits: Mapping[str, float | None] | None = None,
     threads: int = 1,
+    layers: bool = False,
     progress: Progress = silent,
 ) -> VerifyReport:
     """Compares model files with a reference on the same samples.
@@ -48,6 +50,7 @@ def verify_files(
         limits: those that replace the defaults of the file's precision; None: keep the default,
             which for random samples lets 5% be further off than the limit of steps.
         threads: of the runtimes.
+        layers: compare layer by layer too; the reference is a Keras model.
         progress: told which file is at work.
 
     Raises:
@@ -62,10 +65,11 @@ def verify_files(
             where=str(reference),
             hint="--data test.npz",
         )
-    with Worker(timeout_s=_PROBE_TIMEOUT_S) as worker:
-        for path in (*files, *([reference] if reference.suffix not in (*_KERAS, ".npz") else [])):
-            progress(f"opening {path.name}")
-            _probe(path, worker)
+    if layers and reference.suffix not in _KERAS:
+        raise InputError("only a Keras model has layers to compare with", where=str(reference))
+    open_safely(
+        (*files, *([reference] if reference.suffix not in (*_KERAS, ".npz") else [])), progress
+    )
     x, y = load_samples(data) if data is not None else (None, None)
     if reference.suffix == ".npz":
         recorded: Arrays = read_npz(reference)
@@ -92,6 +96,8 @@ def verify_files(
             threads=threads,
         )
         results.append(result)
+    if layers:
+        results = _with_layers(results, reference, x, progress)
     return VerifyReport(results=tuple(results))
 
 
@@ -114,14 +120,41 @@ def precision_of(path: Path) -> str:
     return "int8" if integers else "fp32"
 
 
-def _probe(path: Path, worker: Worker) -> None:
-    """Keeps a file that ends its runtime's process from ending this one."""
-    try:
-        worker.call("edgekit.pipeline.verify_files:open_once", path=str(path.resolve()))
-    except ConversionError as error:
-        raise ToolError(
-            f"its runtime fails on it: {error.message}", where=str(path), hint=error.hint
-        ) from None
+def open_safely(files: Iterable[Path], progress: Progress = silent) -> None:
+    """Opens each file in a child first: one that ends its runtime's process ends not this one.
+
+    Raises:
+        ModelFileError: a file is not a model.
+        ToolError: its runtime fails on it, or dies of it.
+    """
+    with Worker(timeout_s=_PROBE_TIMEOUT_S) as worker:
+        for path in files:
+            progress(f"opening {path.name}")
+            try:
+                worker.call("edgekit.pipeline.verify_files:open_once", path=str(path.resolve()))
+            except ConversionError as error:
+                raise ToolError(
+                    f"its runtime fails on it: {error.message}", where=str(path), hint=error.hint
+                ) from None
+
+
+def _with_layers(
+    results: Sequence[VerifyResult], reference: Path, x: Arrays, progress: Progress
+) -> list[VerifyResult]:
+    from edgekit.models.files import load_model
+    from edgekit.pipeline.debug_layers import record_layers
+    from edgekit.verify.layerwise import match_layers, record_file
+
+    taken = {name: array[:_LAYER_SAMPLES] for name, array in x.items()}
+    progress(f"running the layers of {reference.name}")
+    known = record_layers(load_model(reference), taken)
+    found: list[VerifyResult] = []
+    for result in results:
+        progress(f"looking into {Path(result.artifact).name}", len(found), len(results))
+        matches = match_layers(known, record_file(Path(result.artifact), taken))
+        layers = tuple(match.document() for match in matches)
+        found.append(result.model_copy(update={"layers": layers}))
+    return found
 
 
 def _reference(path: Path, threads: int) -> Session:

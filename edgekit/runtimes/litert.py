@@ -52,9 +52,15 @@ class LiteRTSession(Session):
         self.runtime = runtime
         self.version = version(package.replace("_", "-")) or "unknown"
         self._path = path
+        options: dict[str, Any] = {"num_threads": threads}
+        if keep_tensors:
+            options["experimental_preserve_all_tensors"] = True
+            options["experimental_op_resolver_type"] = (
+                module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            )
         try:
             with native_stderr_dropped():  # it announces its kernels; faults come as exceptions
-                self._interpreter = module.Interpreter(str(path), num_threads=threads)
+                self._interpreter = module.Interpreter(str(path), **options)
         except (ValueError, RuntimeError) as error:
             raise ModelFileError(
                 f"not a TFLite model: {_first_line(error)}", where=str(path)

@@ -28,6 +28,7 @@ class OnnxSession(Session):
     Args:
         path: the `.onnx` file.
         threads: within one operator; operators run one after the other.
+        content: the model, where it is not the file's own.
 
     Raises:
         ModelFileError: the file is not an ONNX model that the runtime takes.
@@ -36,7 +37,7 @@ class OnnxSession(Session):
 
     runtime = "onnxruntime"
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, *, threads: int = 1, content: bytes | None = None) -> None:
         ort = require("onnxruntime", purpose="to run .onnx files")
         ort.disable_telemetry_events()
         self.version = ort.__version__
@@ -47,7 +48,7 @@ class OnnxSession(Session):
         options.log_severity_level = _FATAL  # failures come as exceptions
         try:
             self._session = ort.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                content or str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # noqa: BLE001 the runtime's exceptions share no base class
             raise ModelFileError(

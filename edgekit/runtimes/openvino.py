@@ -60,6 +60,7 @@ class OpenVinoSession(Session):
             raise ModelFileError(
                 f"not an OpenVINO model: {_message(error)}", where=str(path)
             ) from None
+        self._prepare(model)
         try:
             compiled = core.compile_model(model, "CPU", compile_options(threads))
         except RuntimeError as error:
@@ -73,14 +74,21 @@ class OpenVinoSession(Session):
         record = str(model.get_rt_info(keys).astype(str)) if model.has_rt_info(keys) else None
         self.inputs, self.outputs = metadata.apply(record, inputs, outputs)
 
+    def _prepare(self, model: Any) -> None:
+        """Changes the model before it is compiled; here nothing."""
+
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """See `Session.run`."""
+        results = self._infer(inputs)
+        return {info.name: results[index] for index, info in enumerate(self.outputs)}
+
+    def _infer(self, inputs: Mapping[str, NDArray[Any]]) -> Any:
+        """The results of one batch by their position."""
         arrays = check_inputs(self.inputs, inputs)
         try:
-            results = self._request.infer(list(arrays.values()), share_inputs=True)
+            return self._request.infer(list(arrays.values()), share_inputs=True)
         except RuntimeError as error:
             raise ToolError(f"OpenVINO failed: {_message(error)}", where=str(self._path)) from None
-        return {info.name: results[index] for index, info in enumerate(self.outputs)}
 
     def prepared(self, inputs: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
         """See `Session.prepared`."""

@@ -12,6 +12,7 @@ DOCUMENTS = {
     "artifact": "edgekit.schema.artifact:Sidecar",
     "bench": "edgekit.schema.results:ProfileReport",
     "check": "edgekit.schema.results:CheckReport",
+    "debug": "edgekit.schema.debugging:DebugReport",
     "gate": "edgekit.schema.results:GateReport",
     "inspect": "edgekit.schema.inspection:Inspection",
     "manifest": "edgekit.schema.manifest:Manifest",

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from edgekit.schema.base import Document
+from edgekit.schema.debugging import LayerDifference
 from edgekit.schema.figure import Figure
 from edgekit.schema.names import Format, Precision
 
@@ -27,6 +28,7 @@ class VerifyResult(Document):
         reference_metrics: the same of the reference.
         passed: whether all limits hold.
         failures: the limits that do not, in words.
+        layers: layer by layer, in the model's order, where it was asked for.
     """
 
     artifact: str
@@ -41,6 +43,7 @@ class VerifyResult(Document):
     reference_metrics: dict[str, float] = Field(default_factory=dict)
     passed: bool = True
     failures: tuple[str, ...] = ()
+    layers: tuple[LayerDifference, ...] = ()
 
 
 class VerifyReport(Document):

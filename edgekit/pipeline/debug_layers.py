@@ -1,0 +1,90 @@
+"""The layers of a Keras model with what they make on given samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.base.extras import require
+from edgekit.compress.calls import Call, CallGraph, call_graph
+from edgekit.runtimes.session import match_names
+from edgekit.verify.layerwise import Layer
+
+if TYPE_CHECKING:
+    import keras
+
+_FOLDING = (
+    *(f"Conv{n}D" for n in (1, 2, 3)),
+    *(f"Conv{n}DTranspose" for n in (1, 2, 3)),
+    *("DepthwiseConv1D", "DepthwiseConv2D", "Dense"),
+)
+
+
+def record_layers(model: keras.Model, x: Mapping[str, NDArray[Any]]) -> tuple[Layer, ...]:
+    """Runs samples through a model and keeps what each of its layers makes.
+
+    Nested models are looked into; each call of a shared layer stands for itself.
+
+    Args:
+        model: a functional model.
+        x: arrays of shape (n, ...) by input name; one array fits one input of any name.
+
+    Returns:
+        The calls of layers in the order of their running; those that make no float values, or
+        several, are left out.
+
+    Raises:
+        DataError: the names do not fit the inputs.
+    """
+    ops = require("keras", purpose="to run Keras models").ops
+    graph = call_graph(model)
+    arrays = match_names(tuple(tensor.name for tensor in model.inputs), x)
+    values: dict[int, Any] = {
+        value: ops.convert_to_tensor(array, tensor.dtype)
+        for value, array, tensor in zip(graph.inputs, arrays.values(), model.inputs, strict=True)
+    }
+    outputs = dict(zip(graph.outputs, model.output_names, strict=True))
+    places: dict[int, tuple[int, ...]] = dict.fromkeys(graph.inputs, ())
+    layers: list[Layer] = []
+    for call in graph.calls:
+        values |= call.run(values)
+        before = tuple(dict.fromkeys(p for value in call.inputs for p in places[value]))
+        array = np.asarray(values[call.outputs[0]])
+        kept = len(call.outputs) == 1 and array.ndim > 1 and array.dtype.kind == "f"
+        places |= dict.fromkeys(call.outputs, (len(layers),) if kept else before)
+        if kept:
+            layers.append(
+                Layer(
+                    name=call.label,
+                    kind=call.kind,
+                    values=array.astype(np.float32),
+                    inputs=before,
+                    widths=_widths(call),
+                    output=outputs.get(call.outputs[0]),
+                    folds=_folds(call, graph),
+                )
+            )
+    return tuple(layers)
+
+
+def _widths(call: Call) -> tuple[int, ...]:
+    """The channels of each input of a concatenation along the last axis."""
+    if call.kind != "Concatenate":
+        return ()
+    rank = len(call.shapes[0])
+    if call.layer.axis not in (-1, rank - 1):
+        return ()
+    return tuple(int(shape[-1] or 0) for shape in call.shapes)
+
+
+def _folds(call: Call, graph: CallGraph) -> bool:
+    """Whether a normalization follows a linear layer that nothing else follows."""
+    before = graph.producers().get(call.inputs[0]) if call.inputs else None
+    if call.kind != "BatchNormalization" or before is None or before.kind not in _FOLDING:
+        return False
+    activation = getattr(before.layer, "activation", None)
+    linear = activation is None or getattr(activation, "__name__", "") == "linear"
+    return linear and len(graph.consumers()[call.inputs[0]]) == 1

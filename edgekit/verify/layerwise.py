@@ -1,0 +1,373 @@
+"""Layer by layer: the tensors inside a model file held against the layers that it came from.
+
+A tensor is matched with a layer by the layers that its name tells, by its shape, and among several
+by its values; where a converter has left no names, by shape and values alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.graph.read import read_graph
+from edgekit.graph.types import Graph, Op, Tensor
+from edgekit.runtimes.open import open_session
+from edgekit.runtimes.recording import record_tensors
+from edgekit.schema.artifact import TensorInfo
+from edgekit.schema.debugging import LayerDifference
+from edgekit.schema.quantization import Quantization
+from edgekit.verify.parity import snr_db
+
+Values = NDArray[np.float32]
+
+_ALIKE_DB = 10.0  # what a tensor without a telling name must reach to be taken for a layer's
+_TIE_DB = 1.0
+_SAME_DB = 60.0
+_PERFECT_DB = 1000.0
+_TRACES = ("", "_1", "_2", "_3")
+_QUANTIZING = ("QUANTIZE", "QuantizeLinear", "FakeQuantize")
+_INSERTED = re.compile(r"__\d+(:\d+)?$")  # by tf2onnx, named after the operator that follows
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of a layer of the reference model.
+
+    Attributes:
+        name: of the layer; `outer/inner` within a nested model.
+        kind: class of the layer.
+        values: its output, of shape (n, ...).
+        inputs: positions of the layers that it takes from; the model's inputs are left out.
+        widths: for a concatenation along the last axis the channels of each input.
+        output: the name of the model's output that it makes, or None.
+        folds: for a normalization whether it could be folded into the layer before it.
+    """
+
+    name: str
+    kind: str
+    values: Values
+    inputs: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
+    output: str | None = None
+    folds: bool = False
+
+
+@dataclass(frozen=True)
+class FileTensor:
+    """A tensor that an operator of a file makes.
+
+    Attributes:
+        op: the operator; of a quantization, the one whose result it quantizes.
+        values: as reals, of shape (n, ...).
+        quantization: how integers stand for the reals, one scale for all; None for a float tensor.
+    """
+
+    op: Op
+    tensor: Tensor
+    values: Values
+    quantization: Quantization | None = None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file, and what its operators made on some samples.
+
+    Attributes:
+        inputs: of the file; those that a quantization follows have its parameters.
+        outputs: name of the output by the index of its tensor.
+    """
+
+    path: Path
+    graph: Graph
+    inputs: tuple[TensorInfo, ...]
+    tensors: tuple[FileTensor, ...]
+    outputs: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A layer and the tensor that stands for it in a file.
+
+    Attributes:
+        values: the tensor's, in the order of the layer's axes.
+        snr: of the tensor against the layer's values, in dB; None if they are identical.
+        input_snr: the lowest of the layers that it takes from, as far as they are matched.
+        own_snr: what the rounding of this one tensor costs, in dB: the layer's values rounded to
+            its integers; None for a float tensor or no loss.
+    """
+
+    layer: Layer
+    tensor: FileTensor
+    values: Values
+    snr: float | None
+    input_snr: float | None = None
+    own_snr: float | None = None
+
+    def document(self) -> LayerDifference:
+        """The match as a result."""
+        limits = representable(self.tensor)
+        return LayerDifference(
+            layer=self.layer.name,
+            kind=self.layer.kind,
+            op=self.tensor.op.index,
+            operator=self.tensor.op.name,
+            tensor=self.tensor.tensor.name,
+            dtype=self.tensor.tensor.dtype,
+            snr_db=self.snr,
+            input_snr_db=self.input_snr,
+            own_snr_db=self.own_snr,
+            low=float(self.layer.values.min()),
+            high=float(self.layer.values.max()),
+            representable=limits,
+        )
+
+
+def record_file(path: Path, samples: Mapping[str, NDArray[Any]]) -> Recording:
+    """Runs samples through a model file and keeps what its operators make.
+
+    Args:
+        path: a .tflite, .onnx or .xml file.
+        samples: float arrays of shape (n, ...), by input name.
+
+    Raises:
+        ModelFileError: the file is not a model.
+        ToolError: its runtime failed.
+        DataError: the samples do not fit its inputs.
+    """
+    graph = read_graph(path)
+    with open_session(path) as session:
+        inputs, outputs = session.inputs, {info.name: info for info in session.outputs}
+    batch = inputs[0].shape[0] if inputs and inputs[0].shape else None
+    makers = {index: op for op in graph.ops for index in op.outputs}
+    wanted = {
+        index: graph.tensors[index].name
+        for index, op in makers.items()
+        if _is_sample(graph.tensors[index], batch)
+        and op.name != "DequantizeLinear"
+        and not _only_quantized(graph, index, op)
+    }
+    raw = record_tensors(path, samples, wanted)
+    ports = {port.tensor: port.name for port in graph.outputs}
+    tensors = tuple(
+        _file_tensor(_maker(index, makers), tensor, raw[index])
+        for index in wanted
+        if index in raw
+        for tensor in [_as_output(graph.tensors[index], outputs.get(ports.get(index, "")))]
+        if tensor.quantization is not None or raw[index].dtype.kind == "f"
+    )
+    return Recording(
+        path=path,
+        graph=graph,
+        inputs=_quantized_inputs(graph, inputs),
+        tensors=tensors,
+        outputs=ports,
+    )
+
+
+def match_layers(layers: Sequence[Layer], recording: Recording) -> list[Match]:
+    """The tensors of a file that stand for layers, in the order of the layers.
+
+    Of the layers that an operator joins, the tensor is the last one's. Where several tensors tell
+    one layer, they are its steps, and the one most like it is taken.
+    """
+    told = _told(layers, [one.tensor.name for one in recording.tensors])
+    outputs = {layer.output: place for place, layer in enumerate(layers) if layer.output}
+    best: dict[int, Match] = {}
+    for tensor, mentioned in zip(recording.tensors, told, strict=True):
+        output = recording.outputs.get(tensor.tensor.index)
+        if output is not None and len(outputs) == 1:
+            mentioned = list(outputs.values())
+        elif output in outputs:
+            mentioned = [outputs[output]]
+        found = _most_like(layers, tensor, mentioned or range(len(layers)), sure=False)
+        if found is None and mentioned:
+            found = _most_like(layers, tensor, mentioned[-1:], sure=True)
+        if found is None:
+            continue
+        place, match = found
+        if place not in best or _decibels(match.snr) > _decibels(best[place].snr):
+            best[place] = match
+    return [_complete(layers, place, best) for place in sorted(best)]
+
+
+def representable(tensor: FileTensor) -> tuple[float, float] | None:
+    """The smallest and the largest real that the tensor's integers stand for, or None."""
+    quantization = tensor.quantization
+    if quantization is None:
+        return None
+    limits = np.iinfo(tensor.tensor.dtype)
+    low, high = quantization.dequantize(np.array([limits.min, limits.max]))
+    return float(low), float(high)
+
+
+def rounded(values: Values, tensor: FileTensor) -> Values | None:
+    """Reals rounded to the integers of a tensor and back; None for a float tensor."""
+    quantization = tensor.quantization
+    if quantization is None:
+        return None
+    return quantization.dequantize(quantization.quantize(values, tensor.tensor.dtype))
+
+
+def _complete(layers: Sequence[Layer], place: int, best: Mapping[int, Match]) -> Match:
+    match = best[place]
+    before = [best[one].snr for one in _matched_inputs(layers, place, best)]
+    known = [value for value in before if value is not None]
+    own = rounded(match.layer.values, match.tensor)
+    return Match(
+        layer=match.layer,
+        tensor=match.tensor,
+        values=match.values,
+        snr=match.snr,
+        input_snr=min(known, default=None),
+        own_snr=None if own is None else snr_db(match.layer.values, own),
+    )
+
+
+def _matched_inputs(layers: Sequence[Layer], place: int, best: Mapping[int, Match]) -> list[int]:
+    """The nearest layers before it that are matched."""
+    found: list[int] = []
+    waiting, seen = list(layers[place].inputs), set[int]()
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        if one in best:
+            found.append(one)
+        else:
+            waiting += layers[one].inputs
+    return found
+
+
+def _most_like(
+    layers: Sequence[Layer], tensor: FileTensor, places: Sequence[int], *, sure: bool
+) -> tuple[int, Match] | None:
+    """The layer among `places` that the tensor is most like; of equals the last.
+
+    Where it is not sure that the tensor is one of them, it must be alike.
+    """
+    best: tuple[int, Match] | None = None
+    for place in places:
+        layer = layers[place]
+        for values in _layouts(tensor.values, layer.values.shape):
+            snr = snr_db(layer.values, values)
+            if not sure and _decibels(snr) < _ALIKE_DB:
+                continue
+            tie = _TIE_DB if best is not None and place > best[0] else 0.0
+            if best is None or _decibels(snr) >= _decibels(best[1].snr) - tie:
+                best = place, Match(layer, tensor, values, snr)
+    return best
+
+
+def _layouts(values: Values, shape: tuple[int, ...]) -> list[Values]:
+    """The values in a layer's shape, channels first or last; nothing where they do not fit."""
+    if values.size != int(np.prod(shape)) or len(values) != shape[0]:
+        return []
+    if values.ndim < 3 or values.ndim != len(shape):
+        return [values.reshape(shape)]
+    last = (0, *range(2, values.ndim), 1)
+    orders = [tuple(range(values.ndim)), last]
+    fitting = [order for order in orders if tuple(values.shape[i] for i in order) == shape]
+    return [values.transpose(order).reshape(shape) for order in fitting]
+
+
+def _told(layers: Sequence[Layer], names: Sequence[str]) -> list[list[int]]:
+    """For each tensor name the positions of the layers that it tells.
+
+    Tracing a model once more appends one number to all of its scopes; the number that makes most
+    names tell a layer is taken for it.
+    """
+    paths = [tuple(layer.name.split("/")) for layer in layers]
+    parts = [
+        [tuple(one.split("/")) for one in re.split(r"[;:]", name)]
+        if not _INSERTED.search(name)
+        else []
+        for name in names
+    ]
+    readings = []
+    for trace in _TRACES:
+        places: dict[tuple[str, ...], list[int]] = {}
+        for place, path in enumerate(paths):
+            places.setdefault(tuple(f"{part}{trace}" for part in path), []).append(place)
+        readings.append([_tells(one, places) for one in parts])
+    hits = [sum(map(bool, reading)) for reading in readings]
+    return readings[int(np.argmax(hits))]
+
+
+def _tells(
+    parts: Sequence[tuple[str, ...]], places: Mapping[tuple[str, ...], list[int]]
+) -> list[int]:
+    """The positions of the layers whose paths stand in some of the parts, the longest of each."""
+    found: set[int] = set()
+    for path in parts:
+        ends = [(start, end) for start in range(len(path)) for end in range(len(path), start, -1)]
+        known = (path[start:end] for start, end in ends if path[start:end] in places)
+        found.update(places.get(next(known, ()), ()))
+    return sorted(found)
+
+
+def _is_sample(tensor: Tensor, batch: int | None) -> bool:
+    return len(tensor.shape) > 1 and not tensor.constant and tensor.shape[0] in (None, batch)
+
+
+def _only_quantized(graph: Graph, index: int, op: Op) -> bool:
+    """Whether a tensor exists only to be quantized at once, as in files of the QDQ form."""
+    if op.name in _QUANTIZING:
+        return False
+    users = [other for other in graph.ops if index in other.inputs]
+    return bool(users) and all(other.name in _QUANTIZING[1:] for other in users)
+
+
+def _maker(index: int, makers: Mapping[int, Op]) -> Op:
+    op = makers[index]
+    while op.kind == "quantize" and op.inputs and op.inputs[0] in makers:
+        op = makers[op.inputs[0]]
+    return op
+
+
+def _as_output(tensor: Tensor, info: TensorInfo | None) -> Tensor:
+    """The tensor with the parameters that only the file's record of its outputs holds."""
+    if info is None or info.quantization is None:
+        return tensor
+    return replace(tensor, quantization=info.quantization)
+
+
+def _file_tensor(op: Op, tensor: Tensor, raw: NDArray[Any]) -> FileTensor:
+    quantization = tensor.quantization
+    if quantization is not None and np.issubdtype(raw.dtype, np.integer):
+        values = quantization.dequantize(raw)
+    else:
+        values = np.nan_to_num(raw.astype(np.float32))
+    usable = quantization is not None and not quantization.per_channel and "int" in tensor.dtype
+    found = FileTensor(op, tensor, values, quantization if usable else None)
+    again = rounded(values, found)
+    if again is not None and _decibels(snr_db(values, again)) < _SAME_DB:
+        return replace(found, quantization=None)  # the parameters are not of these reals
+    return found
+
+
+def _quantized_inputs(graph: Graph, infos: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+    """The inputs; a float input that is quantized at once with the parameters of that."""
+    ports = {port.name: port.tensor for port in graph.inputs}
+    found = []
+    for info in infos:
+        made = [
+            graph.tensors[op.outputs[0]]
+            for op in graph.ops
+            if op.name in _QUANTIZING and op.inputs and op.inputs[0] == ports.get(info.name)
+        ]
+        if info.quantization is None and made and made[0].quantization is not None:
+            made_as = {"quantization": made[0].quantization, "dtype": made[0].dtype}
+            info = info.model_copy(update=made_as)
+        found.append(info)
+    return tuple(found)
+
+
+def _decibels(snr: float | None) -> float:
+    return _PERFECT_DB if snr is None else snr

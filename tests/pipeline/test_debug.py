@@ -1,0 +1,202 @@
+"""`edgekit debug` on int8 files of tiny Keras models, each made to fail in one way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.cli.main import run
+from edgekit.pipeline.debug import debug_files
+from edgekit.schema.debugging import DebugReport, FileDebug
+
+pytestmark = pytest.mark.slow
+
+IMAGE = (8, 8, 3)
+
+
+def images(count: int = 48) -> np.ndarray:
+    return np.random.default_rng(0).random((count, *IMAGE)).astype(np.float32)
+
+
+def body(keras: Any, *, norm_last: bool = False) -> tuple[Any, Any]:
+    layers = keras.layers
+    inputs = keras.Input(IMAGE, name="image")
+    x = layers.Conv2D(8, 3, use_bias=False, name="conv1")(inputs)
+    x = layers.BatchNormalization(name="norm1")(x)
+    x = layers.ReLU(name="relu1")(x)
+    x = layers.Conv2D(8, 3, name="conv2", activation="relu" if norm_last else None)(x)
+    x = layers.BatchNormalization(name="norm2")(x)
+    if not norm_last:
+        x = layers.ReLU(name="relu2")(x)
+    return inputs, layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+def healthy(keras: Any) -> Any:
+    inputs, x = body(keras)
+    return keras.Model(inputs, keras.layers.Dense(4, name="head")(x))
+
+
+def norm_after_relu(keras: Any) -> Any:
+    inputs, x = body(keras, norm_last=True)
+    return keras.Model(inputs, keras.layers.Dense(4, name="head")(x))
+
+
+def boxes_and_scores(keras: Any) -> Any:
+    inputs, x = body(keras)
+    boxes = keras.layers.Dense(4, name="boxes")(x)
+    scores = keras.layers.Dense(3, activation="softmax", name="scores")(x)
+    model = keras.Model(inputs, keras.layers.Concatenate(name="joined")([boxes, scores]))
+    layer = model.get_layer("boxes")
+    layer.set_weights([1000 * layer.get_weights()[0], layer.get_weights()[1]])
+    return model
+
+
+def outlier(keras: Any) -> Any:
+    model = healthy(keras)
+    norm = model.get_layer("norm1")
+    gamma, *rest = norm.get_weights()
+    gamma[3] *= 60
+    norm.set_weights([gamma, *rest])
+    conv = model.get_layer("conv2")
+    kernel, bias = conv.get_weights()
+    kernel[:, :, 3] /= 60
+    conv.set_weights([kernel, bias])
+    return model
+
+
+def tflite(model: Any, calibration: np.ndarray | None, path: Path) -> Path:
+    """Converted without edgekit's gate, which keeps such files from being made."""
+    from edgekit.export.savedmodel import write
+    from edgekit.export.tflite import convert
+
+    folder = path.with_suffix(".saved")
+    write(model, folder, batch=1)
+    samples = path.with_suffix(".npz")
+    np.savez(samples, image=images() if calibration is None else calibration)
+    precision = "fp32" if path.stem.endswith("fp32") else "int8"
+    convert(
+        saved_model=str(folder),
+        output=str(path),
+        precision=precision,
+        calibration=str(samples),
+        calibration_samples=None,
+    )
+    return path
+
+
+@pytest.fixture
+def debug(tmp_path: Path) -> Callable[..., DebugReport]:
+    from edgekit.models.files import save_model
+
+    keras = pytest.importorskip("keras")
+
+    def call(
+        build: Callable[[Any], Any], calibration: np.ndarray | None = None, **options: Any
+    ) -> DebugReport:
+        keras.utils.set_random_seed(0)
+        model = build(keras)
+        save_model(model, tmp_path / "model.keras")
+        np.savez(tmp_path / "x.npz", image=images())
+        path = tflite(model, calibration, tmp_path / "model-int8.tflite")
+        return debug_files(
+            tmp_path / "model.keras", [path], tmp_path / "x.npz", speed=False, **options
+        )
+
+    return call
+
+
+def causes(file: FileDebug) -> list[tuple[str, str | None]]:
+    return [(cause.name, cause.layer) for cause in file.causes]
+
+
+def test_a_healthy_file_has_no_cause(debug: Callable[..., DebugReport]) -> None:
+    (file,) = debug(healthy).files
+    assert causes(file) == []
+    names = {layer.layer for layer in file.layers}
+    assert names == {"relu1", "relu2", "pool", "head"}
+    assert set(file.unmatched) == {"conv1", "norm1", "conv2", "norm2"}  # joined with the ReLUs
+    assert all(layer.snr_db is not None and layer.snr_db > 25 for layer in file.layers)
+
+
+def test_boxes_and_scores(debug: Callable[..., DebugReport]) -> None:
+    (file,) = debug(boxes_and_scores).files
+    assert causes(file) == [("shared_scale", "joined")]
+    assert "channels 4 to 6" in file.causes[0].found
+
+
+def test_norm_after_its_activation(debug: Callable[..., DebugReport]) -> None:
+    (file,) = debug(norm_after_relu).files
+    assert causes(file) == [("batch_norm_not_folded", "norm2")]
+
+
+def test_calibration_with_darker_images(debug: Callable[..., DebugReport]) -> None:
+    (file,) = debug(healthy, images() * 0.2).files
+    assert [name for name, _ in causes(file)] == ["calibration_unlike_data"]
+
+
+def test_calibration_that_misses_what_the_network_sees(debug: Callable[..., DebugReport]) -> None:
+    spots = images() * 0.1
+    spots[:, 0, 0] = 1  # covers the range of the input, and lights little inside
+    (file,) = debug(healthy, spots).files
+    assert "saturating_activation" in dict(causes(file))
+    assert "calibration_unlike_data" not in dict(causes(file))
+
+
+def test_outlier_is_named_and_the_proposal_repairs_it(debug: Callable[..., DebugReport]) -> None:
+    report = debug(outlier, try_proposals=True)
+    (file,) = report.files
+    assert ("outlier_channel", "relu1") in causes(file)
+    (trial,) = [one for one in report.trials if one.passes[0] == "equalize"]
+    assert trial.failure is None and trial.precision == "int8"
+    assert trial.snr_db is not None and trial.snr_db_before is not None
+    assert trial.snr_db > trial.snr_db_before + 6
+
+
+def test_command_line(
+    debug: Callable[..., DebugReport], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    debug(norm_after_relu)
+    model, data = str(tmp_path / "model.keras"), str(tmp_path / "x.npz")
+    path = str(tmp_path / "model-int8.tflite")
+    assert run(["debug", model, path, "--data", data, "--quiet", "--json"]) == 0
+    report = DebugReport.model_validate(json.loads(capsys.readouterr().out))
+    assert causes(report.files[0]) == [("batch_norm_not_folded", "norm2")]
+    assert run(["debug", model, path, "--data", data, "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert "batch norm not folded in norm2" in shown and "relu1" in shown
+    layers = ["--reference", model, "--data", data, "--quiet", "--layers", "--json"]
+    assert run(["verify", path, *layers]) == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert result["layers"][0]["layer"] == "relu1"
+    assert result["layers"][0]["snr_db"] > 25
+    assert run(["verify", path, "--reference", path, "--layers", "--json"]) == 2
+    assert "only a Keras model has layers" in capsys.readouterr().out
+
+
+def test_derived_formats_tell_the_same_layers(tmp_path: Path) -> None:
+    from edgekit.models.files import save_model
+    from edgekit.pipeline.export_files import export_files
+
+    keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(0)
+    model, data = tmp_path / "model.keras", tmp_path / "x.npz"
+    save_model(healthy(keras), model)
+    np.savez(data, image=images())
+    formats = ("tflite", "onnx", "openvino")
+    export_files(model, formats=formats, precisions=["int8"], data=data)
+    files = [tmp_path / f"model-int8.{suffix}" for suffix in ("tflite", "onnx", "xml")]
+    report = debug_files(model, files, data, speed=False)
+    for file in report.files:
+        assert causes(file) == []
+        known = {layer.layer: layer for layer in file.layers}
+        assert known.keys() >= {"relu1", "relu2", "pool", "head"}, file.artifact
+        for name in ("relu1", "relu2", "pool", "head"):
+            snr = known[name].snr_db
+            assert snr is not None and snr > 25
+            assert "int8" in known[name].dtype
+            assert known[name].representable is not None
