@@ -10,6 +10,7 @@ from typing import ClassVar
 from edgekit.base.child import Worker
 from edgekit.base.errors import InputError
 from edgekit.base.files import sha256_file
+from edgekit.models.files import has_ranges
 from edgekit.schema.names import Format, Precision
 
 _SAVED_MODELS = "edgekit.export.savedmodel"
@@ -46,12 +47,21 @@ class Exporter(ABC):
     Attributes:
         precisions: that the format is made in.
         calibrated: those that need calibration samples.
+        trained: those of them that do not if the model brings its ranges, as `qat` leaves it.
         derived: those that derive from the int8 TFLite master.
     """
 
     precisions: ClassVar[tuple[Precision, ...]]
     calibrated: ClassVar[tuple[Precision, ...]] = ()
+    trained: ClassVar[tuple[Precision, ...]] = ()
     derived: ClassVar[tuple[Precision, ...]] = ()
+
+    @classmethod
+    def needs_calibration(cls, model: Path, precision: Precision) -> bool:
+        """Whether this precision of a model file needs calibration samples."""
+        if precision not in cls.calibrated:
+            return False
+        return precision not in cls.trained or not has_ranges(model)
 
     @abstractmethod
     def convert(self, job: ExportJob, output: Path, worker: Worker) -> None:

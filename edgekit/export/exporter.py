@@ -272,7 +272,7 @@ def _exporter(job: ExportJob) -> Exporter:
             f"{job.format} is not made in {job.precision}",
             hint=f"{job.format} is made in {', '.join(exporter.precisions)}",
         )
-    if job.precision in exporter.calibrated and job.calibration is None:
+    if job.calibration is None and exporter.needs_calibration(job.model, job.precision):
         raise InputError(
             f"{job.format} {job.precision} needs calibration samples",
             hint="give an .npz of representative inputs, by input name (--data)",

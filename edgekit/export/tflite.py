@@ -20,6 +20,7 @@ class TfliteExporter(Exporter):
 
     precisions = ("fp32", "fp16", "int8-dynamic", "int8", "int16x8")
     calibrated = ("int8", "int16x8")
+    trained = ("int8",)
 
     def convert(self, job: ExportJob, output: Path, worker: Worker) -> None:
         """See `Exporter.convert`."""
@@ -51,7 +52,8 @@ def convert(
         precision: fp32; fp16 (weights); int8-dynamic (weights int8, activations float at run
             time); int8 (per-channel weights, int8 inputs and outputs); int16x8 (int16 activations,
             inputs and outputs).
-        calibration: .npz of samples by input name, for int8 and int16x8.
+        calibration: .npz of samples by input name, for int8 and int16x8; not needed for int8 of a
+            model that brings the ranges of its activations.
         calibration_samples: use the first so many; None: all.
 
     Raises:
@@ -73,11 +75,13 @@ def convert(
                 tf.int16,
             ),
         }[precision]
-        converter.target_spec.supported_ops = [sets]
         converter.inference_input_type = converter.inference_output_type = kind
-        converter.representative_dataset = _representative(
-            saved_model, calibration, calibration_samples
-        )
+        # Ranges that the model brings go before those that are seen on the samples.
+        if calibration is not None or precision not in TfliteExporter.trained:
+            converter.target_spec.supported_ops = [sets]
+            converter.representative_dataset = _representative(
+                saved_model, calibration, calibration_samples
+            )
     try:
         content = converter.convert()
     except Exception as error:  # noqa: BLE001 the converter raises anything

@@ -77,6 +77,15 @@ def save_model(model: keras.Model, path: Path) -> None:
         _make_reproducible(temporary)
 
 
+def has_ranges(path: Path) -> bool:
+    """Whether a .keras file brings the ranges of its activations, as `qat` leaves them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return b'"edgekit>FakeQuant"' in archive.read(_CONFIG)
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return False
+
+
 def as_functional(model: keras.Model, *, where: str = "model") -> keras.Model:
     """The model as an uncompiled functional model that shares its layers and weights.
 

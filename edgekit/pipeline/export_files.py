@@ -117,7 +117,8 @@ def _convert(
             np.savez(calibration, **x)  # type: ignore[arg-type]
         for kind, level in paths:
             exporter = EXPORTERS.get(kind)
-            if calibration is None and level in (*exporter.calibrated, *exporter.derived):
+            maker = EXPORTERS.get("tflite") if level in exporter.derived else exporter
+            if calibration is None and maker.needs_calibration(source, level):
                 raise InputError(
                     f"{kind} {level} needs calibration samples",
                     where="--data",

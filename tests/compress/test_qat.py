@@ -148,8 +148,9 @@ def steps_apart(file: Path, model: Path, x: dict[str, np.ndarray]) -> np.ndarray
     return np.abs(found - wanted) / info.quantization.scale[0]
 
 
-@pytest.mark.parametrize("ranges", ["moving", "learnt"])
-@pytest.mark.parametrize("name", list(NETS))
+@pytest.mark.parametrize(
+    ("name", "ranges"), [*((name, "moving") for name in NETS), ("residual", "learnt")]
+)
 def test_the_int8_file_computes_what_was_trained(
     name: str,
     ranges: str,
@@ -189,6 +190,37 @@ def test_the_int8_file_computes_what_was_trained(
         assert any(np.array_equal(wanted, np.sort(values.reshape(-1))) for values in stored), (
             layer.name
         )
+
+
+def test_ranges_that_the_model_brings_need_no_calibration(
+    trained: Callable[[str], Any], dataset: Dataset, tmp_path: Path, worker: Worker
+) -> None:
+    from edgekit.base.errors import InputError
+    from edgekit.compress import qat
+    from edgekit.models.files import save_model
+    from edgekit.pipeline.export_files import export_files
+    from edgekit.runtimes.open import open_session
+    from edgekit.runtimes.session import run_raw
+
+    made = qat(trained("residual"), dataset, epochs=0).model
+    calibrated = exported(made, dataset, tmp_path, worker)
+    (tmp_path / "alone").mkdir()
+    with open_session(calibrated) as session:
+        wanted = run_raw(session, dataset.test.x)
+    export_files(
+        tmp_path / "qat.keras",
+        formats=["tflite", "onnx"],
+        precisions=["int8"],
+        output=tmp_path / "alone",
+    )
+    for suffix in (".tflite", ".onnx"):
+        with open_session(tmp_path / "alone" / f"qat-int8{suffix}") as session:
+            found = run_raw(session, dataset.test.x)
+        for one, other in zip(wanted.values(), found.values(), strict=True):
+            assert np.abs(one.astype(int) - other.astype(int)).max() <= (suffix == ".onnx")
+    save_model(trained("residual"), tmp_path / "float.keras")
+    with pytest.raises(InputError, match="needs calibration samples"):
+        export_files(tmp_path / "float.keras", formats=["onnx"], precisions=["int8"])
 
 
 @pytest.mark.parametrize("name", list(NETS))
@@ -254,8 +286,7 @@ def test_what_cannot_be_trained_as_quantized_stays_and_is_named(dataset: Dataset
         qat(model, dataset, epochs=0, strict=True)
 
 
-@pytest.mark.parametrize("name", ["residual", "depthwise"])
-@pytest.mark.parametrize("weight_bits", [8, 4])
+@pytest.mark.parametrize(("name", "weight_bits"), [("residual", 8), ("depthwise", 4)])
 def test_zeros_and_shared_weights_stay(
     name: str, weight_bits: int, trained: Callable[[str], Any], dataset: Dataset
 ) -> None:
