@@ -16,7 +16,13 @@ from pydantic import Field
 
 from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.base.extras import require
+from edgekit.compress.activations import input_batches
 from edgekit.compress.calls import Call, CallGraph, call_graph
+from edgekit.compress.channel_noise import (
+    ChannelStatistics,
+    best_strength,
+    channel_statistics,
+)
 from edgekit.compress.channels import (
     by_output,
     input_factors,
@@ -47,6 +53,7 @@ _CHANNELWISE = (
 _SWEEPS = 40
 _SETTLED = 1e-3
 _LARGEST_FACTOR = 1e6
+_MEASURED_SAMPLES = 256
 _CHECKED_SAMPLES = 32
 _LARGEST_CHANGE = 1e-3  # of the outputs' largest magnitude; float32 rounding stays far below
 
@@ -65,6 +72,7 @@ class EqualizeArgs(Document):
 class _Pair:
     first: Call
     second: Call
+    between: int  # the value that the second layer takes
 
     @property
     def channels(self) -> int:
@@ -89,24 +97,39 @@ class Equalize(Pass[EqualizeArgs]):
                     f"layers that cannot be equalized: {listed}", hint="put them under 'skip'"
                 )
 
-    def apply(self, model: keras.Model, context: PassContext) -> PassResult:  # noqa: ARG002
-        """Folds normalization, and scales the channels between pairs of layers in a copy."""
+    def apply(self, model: keras.Model, context: PassContext) -> PassResult:
+        """Folds normalization, and scales the channels between pairs of layers in a copy.
+
+        Calibration samples tell how far: full equalization costs a well scaled network accuracy.
+        """
         copy, untreated, replaced = self._prepared(model)
         graph = call_graph(copy)
         pairs, _ = self._pairs(graph)
         spread = [_spread(pair) for pair in pairs]
+        kernels = [pair.second.layer.kernel.numpy() for pair in pairs]
+        statistics = _statistics(copy, graph, pairs, context)
         factors = _equalized(pairs)
+        strengths = [1.0] * len(pairs)
+        if statistics:
+            for index, (pair, kernel) in enumerate(zip(pairs, kernels, strict=True)):
+                kind = str(kind_of(pair.second.layer))
+                strength = best_strength(kind, kernel, factors[index], statistics[pair.between])
+                _scale(pair, factors[index] ** (strength - 1))
+                factors[index], strengths[index] = factors[index] ** strength, strength
         rows = [
             {
                 "layer": pair.first.label,
                 "kind": pair.first.kind,
                 "with": pair.second.label,
                 "channels": pair.channels,
+                "strength": strength,
                 "largest_factor": float(max(factor.max(), 1 / factor.min())),
                 "weight_spread_before": before,
                 "weight_spread": _spread(pair),
             }
-            for pair, factor, before in zip(pairs, factors, spread, strict=True)
+            for pair, factor, strength, before in zip(
+                pairs, factors, strengths, spread, strict=True
+            )
         ]
         modified = bool(pairs) or bool(replaced)
         warnings = [f"'{name}' was ReLU6 and is ReLU now" for name in replaced]
@@ -180,7 +203,7 @@ class Equalize(Pass[EqualizeArgs]):
                 reason = self._why_not(after, once)
                 if reason:
                     return f"'{after.label}' behind it: {reason}"
-                return _Pair(call, after)
+                return _Pair(call, after, value)
             if not _keeps_channels(after.layer):
                 return f"'{after.label}' ({after.kind}) behind it does not scale with its input"
             value = after.outputs[0]
@@ -261,14 +284,32 @@ def _equalized(pairs: list[_Pair]) -> list[NDArray[Any]]:
             factor = np.where(live, np.sqrt(np.where(live, r1, 1) / np.where(live, r2, 1)), 1)
             factor = np.clip(total[index] * factor, 1 / _LARGEST_FACTOR, _LARGEST_FACTOR)
             factor, total[index] = factor / total[index], factor
-            first.kernel.assign(kernels[0] / output_factors(kinds[0], kernels[0], factor))
-            if first.bias is not None:
-                first.bias.assign(first.bias.numpy() / factor)
-            second.kernel.assign(kernels[1] * input_factors(kinds[1], kernels[1], factor))
+            _scale(pair, factor)
             largest = max(largest, float(np.abs(np.log(factor)).max()))
         if largest < _SETTLED:
             break
     return total
+
+
+def _scale(pair: _Pair, factor: NDArray[Any]) -> None:
+    """Divides the channels of the first layer, multiplies those that the second one takes."""
+    first, second = pair.first.layer, pair.second.layer
+    kernel = first.kernel.numpy()
+    first.kernel.assign(kernel / output_factors(str(kind_of(first)), kernel, factor))
+    if first.bias is not None:
+        first.bias.assign(first.bias.numpy() / factor)
+    kernel = second.kernel.numpy()
+    second.kernel.assign(kernel * input_factors(str(kind_of(second)), kernel, factor))
+
+
+def _statistics(
+    model: keras.Model, graph: CallGraph, pairs: list[_Pair], context: PassContext
+) -> dict[int, ChannelStatistics]:
+    samples = _samples(context)
+    if samples is None:
+        return {}
+    batches = input_batches(model, samples, _MEASURED_SAMPLES)
+    return channel_statistics(graph, batches, {pair.between: pair.channels for pair in pairs})
 
 
 def _spread(pair: _Pair) -> float:
@@ -284,7 +325,8 @@ def equalize(model: keras.Model, dataset: Dataset | None = None, **options: Any)
 
     Args:
         model: a functional or Sequential model.
-        dataset: its calibration split shows that the outputs stay.
+        dataset: its calibration split tells how far to equalize each pair, and whether the outputs
+            stay; without it all are equalized in full.
         options: the fields of `EqualizeArgs`, and those of `PassContext`.
 
     Raises:

@@ -160,8 +160,8 @@ class Reconstruct(Pass[R]):
         layer.kernel.assign(self.rounded(problem, context))
         _correct_mean(problem)
         return {
-            "snr_before": before,
-            "snr": _snr(problem),
+            "snr_db_before": before,
+            "snr_db": _snr(problem),
             "rounded_otherwise": float(np.mean(layer.kernel.numpy() != plain)),
             "largest_bias_shift": float(np.abs(layer.bias.numpy() - bias).max(initial=0)),
         }

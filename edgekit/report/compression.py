@@ -24,6 +24,15 @@ _NUMBERS = {
     "weights_before": "{:,}",
     "macs_before": "{:,}",
     "macs": "{:,}",
+    "channels": "{:,}",
+    "strength": "{:.2f}",
+    "largest_factor": "{:.1f}",
+    "weight_spread_before": "{:.1f}",
+    "weight_spread": "{:.1f}",
+    "snr_db_before": "{:.1f}",
+    "snr_db": "{:.1f}",
+    "rounded_otherwise": "{:.1%}",
+    "largest_bias_shift": "{:.2g}",
 }
 
 
@@ -33,8 +42,9 @@ def compression_view(reports: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def _parts(report: Mapping[str, Any]) -> Iterator[RenderableType]:
-    yield Text(f"{report['pass']}: {'; '.join(_sums(report))}", style="bold")
     layers = report.get("layers", ())
+    sums = list(_sums(report)) or [f"{len(layers)} layers changed"]
+    yield Text(f"{report['pass']}: {'; '.join(sums)}", style="bold")
     if layers:
         keys = list(layers[0])
         table = plain_table(

@@ -103,7 +103,7 @@ def test_the_real_int8_file_holds_the_weights_and_computes_nearer(
         *("conv", "deep", "point", "up", "head"),
     ]
     assert result.report["untreated"] == []
-    assert all(row["snr"] >= row["snr_before"] - 0.01 for row in result.report["layers"])
+    assert all(row["snr_db"] >= row["snr_db_before"] - 0.01 for row in result.report["layers"])
     wanted = outputs(model, dataset.test.x)
     reached = {}
     for label, one in (("before", model), ("after", result.model)):
@@ -175,7 +175,7 @@ def test_learnt_rounding_beats_the_nearest(dataset: Dataset) -> None:
     near = edgekit.compress.correct_bias(model, data).report["layers"][0]
     learnt = edgekit.compress.adaround(model, data, steps=300).report["layers"][0]
     assert near["rounded_otherwise"] == 0 < learnt["rounded_otherwise"]
-    assert learnt["snr"] > near["snr"] + 3
+    assert learnt["snr_db"] > near["snr_db"] + 3
 
 
 @pytest.mark.slow
