@@ -248,3 +248,30 @@ def test_nested_shared_and_multiple_inputs_and_what_stays(dataset: Dataset, name
 def test_without_calibration_samples_it_says_so(name: str) -> None:
     with pytest.raises(PreconditionError, match="needs calibration samples"):
         getattr(edgekit.compress, name)(network())
+
+
+@pytest.mark.slow
+def test_the_chain_from_a_model_file_to_a_proven_int8_file(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    from edgekit.models.files import save_model
+    from edgekit.pipeline.compress_file import compress_file
+
+    save_model(network(), tmp_path / "m.keras")
+    np.savez(tmp_path / "x.npz", x=dataset.calibration.x["x"])
+    report = compress_file(
+        tmp_path / "m.keras",
+        ["equalize", "adaround(steps=20)", "quantize(precision='int8')"],
+        tmp_path / "m.tflite",
+        data=tmp_path / "x.npz",
+    )
+    assert [one["pass"] for one in report.passes] == ["equalize", "adaround", "quantize"]
+    assert report.artifact is not None
+    assert report.artifact.precision == "int8"
+    with pytest.raises(PreconditionError, match="put 'quantize' last"):
+        compress_file(
+            tmp_path / "m.keras",
+            ["quantize", "equalize"],
+            tmp_path / "m.tflite",
+            data=tmp_path / "x.npz",
+        )
