@@ -178,17 +178,15 @@ def _bidirectional(site: Site) -> Wiring:
         return site.keep_all("its directions do more than read the sequence")
     forward, backward = (_recurrent(replace(site, layer=one)) for one in directions)
     there, back = forward.makes["units"], backward.makes["units"]
-    if wrapper.merge_mode == "concat":
-        ids = np.concatenate([there, back])
-    else:
-        site.coupling.unite(there, back)
-        ids = there
+    # Keras takes both directions for equally wide.
+    site.coupling.unite(there, back)
+    ids = np.concatenate([there, back]) if wrapper.merge_mode == "concat" else there
     axis = 2 if wrapper.forward_layer.return_sequences else 1
     return Wiring(
         (Channels(axis, ids),),
         (*forward.weights, *backward.weights),
         {"layer.config.units": there, "backward_layer.config.units": back},
-        {"forward units": there, "backward units": back},
+        {"units": there},
     )
 
 

@@ -97,8 +97,8 @@ class Weight:
 
     @property
     def multiplies(self) -> bool:
-        """Whether it is a kernel: its size counts multiplications."""
-        return len(self.axes) > 1
+        """Whether it is a kernel, not a bias, which may have two axes too."""
+        return self.made is not None or self.taken is not None or len(self.axes) > 2
 
 
 @dataclass(frozen=True)

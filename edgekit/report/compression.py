@@ -17,6 +17,8 @@ _NUMBERS = {
     "asked": "{:.1%}",
     "relative_change": "{:.1%}",
     "bits": "{}",
+    "before": "{:,}",
+    "after": "{:,}",
     "clusters": "{:,}",
     "codebook_bytes": "{:,}",
     "coded_bytes": "{:,}",
@@ -76,6 +78,9 @@ def _sums(report: Mapping[str, Any]) -> Iterator[str]:
             f"clustered weights coded {report['coded_bytes']:,} bytes, "
             f"{report['codebook_bytes']:,} of them codebooks"
         )
+    for measure, now in report.get("costs", {}).items():
+        before = report["costs_before"][measure]
+        yield f"{now:,} {measure} ({before / now if now else 0:.2f}x fewer than {before:,})"
     if "precision" in report:
         yield f"{report['precision']} is planned"
     for who, metrics in report.get("metrics", {}).items():
