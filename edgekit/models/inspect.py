@@ -104,7 +104,11 @@ def _attention(layer: Any) -> int:
     """Projections of query, key, value and output, then scores and weighted sum."""
     tensors = layer.input if isinstance(layer.input, (list, tuple)) else [layer.input]
     queries, keys = (int(tensor.shape[1] or 1) for tensor in (tensors[0], tensors[-1]))
-    kernels = {weight.path.split("/")[-2]: _size(weight) for weight in layer.weights}
+    kernels = {
+        weight.path.split("/")[-2]: _size(weight)
+        for weight in layer.weights
+        if weight.name == "kernel"
+    }
     projected = queries * sum(kernels.get(name, 0) for name in ("query", "attention_output"))
     projected += keys * sum(kernels.get(name, 0) for name in ("key", "value"))
     width = int(layer.num_heads) * int(layer.key_dim + (layer.value_dim or layer.key_dim))
