@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.completion import target_words
 from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ EXAMPLES = examples(
 
 def command(
     file: Annotated[Path, typer.Argument(help="A .tflite, .onnx or OpenVINO .xml file.")],
-    target: Annotated[str, typer.Option("--target", "-t", help="Name or .yaml file.")],
+    target: Annotated[
+        str,
+        typer.Option("--target", "-t", autocompletion=target_words, help="Name or .yaml file."),
+    ],
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.completion import target_words
 from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples
 
 if TYPE_CHECKING:
@@ -26,7 +27,13 @@ _TOP = 5
 def command(
     file: Annotated[Path, typer.Argument(help="A .tflite, .onnx or OpenVINO .xml file.")],
     target: Annotated[
-        list[str], typer.Option("--target", "-t", help="Name or .yaml file; may be repeated.")
+        list[str],
+        typer.Option(
+            "--target",
+            "-t",
+            autocompletion=target_words,
+            help="Name or .yaml file; may be repeated.",
+        ),
     ],
     layers: Annotated[bool, typer.Option("--layers", help="Show every operator.")] = False,
     json: JsonOption = False,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgekit.cli.completion import recipe_words
 from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples
 
 EXAMPLES = examples(
@@ -17,7 +18,12 @@ EXAMPLES = examples(
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=recipe_words, help="A recipe file, or the name of a shipped recipe."
+        ),
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="A.B=C", help="Replace a value of the recipe."),

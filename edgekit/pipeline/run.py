@@ -125,7 +125,8 @@ def _release(
             report = report.model_copy(update={"bundle": f"{report.recipe}.zip"})
         report = report.model_copy(update={"report": "report.html"})
         write_html(report, run.path / "report.html")
-    _write(run, report)
+    if complete or not (run.path / "report.html").exists():  # a part does not hide the whole
+        _write(run, report)
     return report
 
 

@@ -164,3 +164,22 @@ def test_an_output_that_takes_no_more_is_one_clear_error(arguments: list[str]) -
     assert done.returncode == 4
     assert done.stderr.startswith("error: cannot write")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("edgekit check m.tflite --target raspb", "raspberry-pi-4"),
+        ("edgekit profile m.tflite -t coral", "coral-usb"),
+        ("edgekit run digits", "digits-cnn"),
+    ],
+)
+def test_names_are_completed(typed: str, offered: str) -> None:
+    environment = {
+        **os.environ,
+        "_EDGEKIT_COMPLETE": "complete_zsh",
+        "_TYPER_COMPLETE_ARGS": typed,
+    }
+    command = [sys.executable, "-m", "edgekit"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert offered in done.stdout
