@@ -208,3 +208,28 @@ def test_a_missed_budget_breaks_the_contract(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(CostModel, "without", lambda self, gone: 0.0)
     with pytest.raises(PostconditionError, match=r"macs are more than"):
         edgekit.compress.shrink(residual(), budget={"macs": 0.5})
+
+
+def test_it_runs_from_the_command_line_and_reads_from_a_recipe(
+    tmp_path: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from edgekit.cli.main import run
+    from edgekit.compress.passes import prepare_passes
+    from edgekit.models.files import load_model, save_model
+    from edgekit.schema.recipe import PassSpec
+    from edgekit.schema.yamlfile import parse_yaml
+
+    source = parse_yaml("compress:\n- shrink: {budget: {mac: 0.5}}\n", "r.yaml")
+    with pytest.raises(InputError, match=r"r\.yaml:2:21: unknown key 'budget.mac'"):
+        prepare_passes([PassSpec.model_validate(source.data["compress"][0])], source)
+    save_model(residual(), tmp_path / "model.keras")
+    text, small = "shrink(budget={'macs': 0.5}, round_to=4)", tmp_path / "small.keras"
+    given = ["compress", str(tmp_path / "model.keras"), "--pass", text, "-o", str(small)]
+    assert run([*given, "--json"]) == 0
+    (report,) = json.loads(capfd.readouterr().out)["passes"]
+    assert costs(load_model(small)) == report["costs"]
+    assert 2 * report["costs"]["macs"] <= report["costs_before"]["macs"]
+    assert run(given) == 0
+    assert f"{report['costs']['macs']:,} macs" in capfd.readouterr().out.replace("\n", " ")
