@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field, field_validator
 
-from edgekit.base.errors import PreconditionError, did_you_mean
+from edgekit.base.errors import PreconditionError
 from edgekit.base.extras import require
 from edgekit.compress.constraints import constraints_of
 from edgekit.compress.contract import (
@@ -18,8 +19,16 @@ from edgekit.compress.contract import (
     copy_of,
     run_alone,
 )
+from edgekit.compress.distillation_losses import (
+    FeaturePair,
+    alone,
+    check_pairs,
+    check_shapes,
+    output_loss,
+    pair_loss,
+)
 from edgekit.compress.kernels import find_kernels
-from edgekit.data.dataset import Dataset
+from edgekit.data.dataset import Dataset, Split
 from edgekit.schema.base import Document
 from edgekit.schema.recipe import ModelSpec, TrainSpec
 
@@ -27,19 +36,13 @@ if TYPE_CHECKING:
     import keras
 
 
-class FeaturePair(Document):
-    """A layer of the student that learns to give what a layer of the teacher gives."""
-
-    teacher: str
-    student: str
-    weight: float = Field(1.0, gt=0)
-
-
 class DistillArgs(Document):
     """Arguments of `distill`."""
 
-    teacher: ModelSpec = Field(
-        description="a .keras file, or a model family that is trained first: {name, args}"
+    teacher: tuple[ModelSpec, ...] = Field(
+        min_length=1,
+        description="a .keras file, or a model family that is trained first: {name, args}; "
+        "of several, the mean of the outputs is learnt",
     )
     teacher_epochs: int | None = Field(
         None, ge=1, description="of training a teacher that is no file; by default train.epochs"
@@ -49,7 +52,7 @@ class DistillArgs(Document):
         0.5, gt=0, le=1, description="weight of the teacher; the labels have 1 - alpha"
     )
     features: tuple[FeaturePair, ...] = Field(
-        (), description="layers to match as well, by mean squared error"
+        (), description="layers to match as well; of several teachers, those of the first"
     )
     epochs: int | None = Field(None, ge=1, description="by default train.epochs")
     learning_rate: float | None = Field(
@@ -59,8 +62,8 @@ class DistillArgs(Document):
 
     @field_validator("teacher", mode="before")
     @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+    def _one_or_many(cls, value: Any) -> Any:
+        return value if isinstance(value, (list, tuple)) else [value]
 
 
 class Distill(Pass[DistillArgs]):
@@ -73,41 +76,46 @@ class Distill(Pass[DistillArgs]):
     Args = DistillArgs
 
     def requires(self, model: keras.Model, context: PassContext) -> None:
-        """Checks that there is data, one output, and the layers that features name."""
+        """Checks that there is data for all outputs, and the layers that features name."""
         super().requires(model, context)
         if context.dataset is None or not len(context.dataset.train):
             raise PreconditionError("distillation needs training samples with labels")
-        if len(model.outputs) != 1:
+        if len(model.outputs) != 1 and self.args.alpha != 1:
             raise PreconditionError(
-                f"the model has {len(model.outputs)} outputs; distillation takes one"
+                f"the model has {len(model.outputs)} outputs, and labels are for one",
+                hint="alpha: 1 learns from the teacher alone",
             )
-        _check_layers(model, [pair.student for pair in self.args.features], "student")
+        check_pairs(self.args.features, model, "student")
 
     def apply(self, model: keras.Model, context: PassContext) -> PassResult:
         """Trains a copy of the model."""
-        from edgekit.training.evaluate import evaluate
         from edgekit.training.fit import fine_tune
         from edgekit.training.task import find_task
 
         dataset = context.dataset
         if dataset is None:  # `requires` holds; this tells the type checker
             raise PreconditionError("distillation needs training samples")
-        teacher = self._teacher(context, dataset)
-        _check_teacher(teacher, model)
-        _check_layers(teacher, [pair.teacher for pair in self.args.features], "teacher")
+        teachers = [self._teacher(number, context, dataset) for number in range(self._count)]
+        for one in teachers:
+            _check_teacher(one, model)
+        teacher = _mean_of(teachers)
+        check_pairs(self.args.features, teacher, "teacher")
         student = copy_of(model)
-        self._check_features(teacher, student)
+        check_shapes(self.args.features, teacher, student)
+        if len(student.outputs) > 1:
+            dataset = _without_labels(dataset, student)
         metrics = {
-            "teacher": evaluate(teacher, dataset.validation),
-            "student_before": evaluate(student, dataset.validation),
+            "teacher": _measure(teacher, teacher, dataset),
+            "student_before": _measure(student, teacher, dataset),
         }
         warnings = _compare(metrics["teacher"], metrics["student_before"])
         for line in warnings:
             context.tell(f"distill: {line}")
-        task = find_task(student, dataset.train.y, loss=context.train.loss, metrics=())
+        loss = context.train.loss if len(student.outputs) == 1 else "mse"  # which weighs nothing
+        task = find_task(student, dataset.train.y, loss=loss, metrics=())
         classes = dataset.train.y.dtype.kind in "iu"
         result = fine_tune(
-            _distiller(teacher, student, self.args, classes=classes),
+            _distiller(teacher, teachers[0], student, self.args, classes=classes),
             dataset,
             epochs=self.args.epochs or max(1, context.train.epochs),
             learning_rate=self.args.learning_rate or context.train.optimizer.learning_rate / 4,
@@ -117,11 +125,11 @@ class Distill(Pass[DistillArgs]):
             callbacks=[constraints_of(student).callback()],
             progress=context.progress,
         )
-        metrics["student"] = evaluate(student, dataset.validation)
+        metrics["student"] = _measure(student, teacher, dataset)
         report = {
             "layers": _changes(model, student),
             "untreated": [],
-            "teacher_parameters": teacher.count_params(),
+            "teacher_parameters": sum(one.count_params() for one in teachers),
             "student_parameters": student.count_params(),
             "metrics": metrics,
             "history": result.history,
@@ -135,39 +143,33 @@ class Distill(Pass[DistillArgs]):
         check_layer_names(before, result.model)
         constraints_of(before).check(result.model)
 
-    def _teacher(self, context: PassContext, dataset: Dataset) -> keras.Model:
+    @property
+    def _count(self) -> int:
+        return len(self.args.teacher)
+
+    def _teacher(self, number: int, context: PassContext, dataset: Dataset) -> keras.Model:
         from edgekit.models.build import build_model
         from edgekit.training.fit import fit
 
-        spec = self.args.teacher
+        spec, seed = self.args.teacher[number], context.seed + number
         teacher = build_model(
             spec,
             input_shapes=dataset.input_shapes,
             classes=dataset.classes,
             root=context.root,
-            seed=context.seed,
+            seed=seed,
         )
         if not spec.name.endswith((".keras", ".h5", ".hdf5")):
             epochs = self.args.teacher_epochs or max(1, context.train.epochs)
             train: TrainSpec = context.train.model_copy(update={"epochs": epochs})
+            who = "teacher" if self._count == 1 else f"teacher {number + 1}"
 
             def progress(text: str, done: float = 0.0, total: float | None = None) -> None:
-                context.progress(f"teacher: {text}", done, total)
+                context.progress(f"{who}: {text}", done, total)
 
-            folder = context.directory / "teacher"
-            fit(teacher, dataset, train, seed=context.seed, directory=folder, progress=progress)
+            folder = context.directory / who.replace(" ", "-")
+            fit(teacher, dataset, train, seed=seed, directory=folder, progress=progress)
         return teacher
-
-    def _check_features(self, teacher: keras.Model, student: keras.Model) -> None:
-        for pair in self.args.features:
-            given = teacher.get_layer(pair.teacher).output.shape
-            learnt = student.get_layer(pair.student).output.shape
-            if given != learnt:
-                raise PreconditionError(
-                    f"'{pair.teacher}' of the teacher gives {tuple(given)}, "
-                    f"'{pair.student}' of the student {tuple(learnt)}",
-                    hint="features are matched between layers of one shape",
-                )
 
 
 def _check_teacher(teacher: keras.Model, student: keras.Model) -> None:
@@ -179,13 +181,55 @@ def _check_teacher(teacher: keras.Model, student: keras.Model) -> None:
         )
 
 
-def _check_layers(model: keras.Model, names: list[str], who: str) -> None:
-    known = [layer.name for layer in model.layers]
-    for name in names:
-        if name not in known:
+def _mean_of(teachers: list[keras.Model]) -> keras.Model:
+    """One model of the mean outputs, with the layers of the first."""
+    from edgekit.training.task import last_activation
+
+    if len(teachers) == 1:
+        return teachers[0]
+    keras = require("keras", purpose="to distill models")
+    first, *others = teachers
+    for number in range(len(first.outputs)):
+        kinds = {last_activation(alone(one, number)) for one in teachers}
+        if len(kinds) > 1:
             raise PreconditionError(
-                f"the {who} has no layer '{name}'", hint=did_you_mean(name, known)
+                f"the teachers end in different activations: {', '.join(sorted(kinds))}",
+                hint="the mean of their outputs would mean nothing",
             )
+    given = [first.outputs]
+    for number, one in enumerate(others):
+        named = keras.Model(one.inputs, list(one.outputs), name=f"teacher_{number + 2}")
+        given.append(keras.tree.flatten(named(first.inputs)))
+    means = [keras.layers.Average()(list(tensors)) for tensors in zip(*given, strict=True)]
+    return keras.Model(first.inputs, means, name=first.name)
+
+
+def _without_labels(dataset: Dataset, model: keras.Model) -> Dataset:
+    """The dataset with zeros of the first output's shape for labels: nothing learns from them."""
+
+    def split(one: Split) -> Split:
+        shape = (len(one), *(size or 1 for size in model.outputs[0].shape[1:]))
+        return Split(one.x, np.zeros(shape, np.float32))
+
+    return replace(
+        dataset, train=split(dataset.train), validation=split(dataset.validation), labels=()
+    )
+
+
+def _measure(model: keras.Model, teacher: keras.Model, dataset: Dataset) -> dict[str, float]:
+    """Metrics on the validation split; of several outputs, how far they are from the teacher's."""
+    from edgekit.training.evaluate import evaluate, record_outputs
+
+    if len(model.outputs) == 1:
+        return evaluate(model, dataset.validation)
+    found = {}
+    for number in range(len(model.outputs)):
+        own, given = (
+            next(iter(record_outputs(alone(one, number), dataset.validation.x).values()))
+            for one in (model, teacher)
+        )
+        found[f"mse_{number}"] = float(np.mean((own - given) ** 2))
+    return found
 
 
 def _compare(teacher: dict[str, float], student: dict[str, float]) -> list[str]:
@@ -212,85 +256,55 @@ def _changes(before: keras.Model, after: keras.Model) -> list[dict[str, Any]]:
 
 
 def _distiller(
-    teacher: keras.Model, student: keras.Model, args: DistillArgs, *, classes: bool
+    teacher: keras.Model,
+    outputs_of: keras.Model,
+    student: keras.Model,
+    args: DistillArgs,
+    *,
+    classes: bool,
 ) -> keras.Model:
-    """A Keras distiller that shows its student's inputs and outputs as its own."""
+    """A Keras distiller that shows its student's inputs and outputs as its own.
+
+    Args:
+        teacher: whose outputs and layers are learnt.
+        outputs_of: a model with outputs of the same kind, which tells what they are.
+        student: learns.
+        args: of the pass.
+        classes: whether an output without a softmax or sigmoid is logits, and not a value.
+    """
     distillation = require("keras", purpose="to distill models").distillation
 
     class Distiller(distillation.Distiller):  # type: ignore[misc, name-defined]
         inputs = property(lambda self: self.student.inputs)
         outputs = property(lambda self: self.student.outputs)
 
-    soft = (
-        soft_targets(teacher, student, args.temperature)
-        if classes
-        else distillation.FeatureDistillation("mse")
-    )
-    features = [
-        distillation.FeatureDistillation("mse", pair.teacher, pair.student)
-        for pair in args.features
-    ]
-    return Distiller(
-        _with_one_output(teacher),
-        _with_one_output(student),
-        [soft, *features],
+    pairs = [pair_loss(pair, teacher, student) for pair in args.features]
+    distiller = Distiller(
+        _with_bare_output(teacher),
+        _with_bare_output(student),
+        [output_loss(outputs_of, student, args.temperature, classes=classes), *pairs],
         distillation_loss_weights=[1.0, *(pair.weight for pair in args.features)],
         student_loss_weight=1.0 - args.alpha,
     )
+    distiller.projections = [loss.projection for loss in pairs if loss.projection is not None]
+    return distiller
 
 
-def _with_one_output(model: keras.Model) -> keras.Model:
-    """The model with its output bare: in a list of one, as in files, features are not matched."""
+def _with_bare_output(model: keras.Model) -> keras.Model:
+    """The model with a single output bare: in a list, as in files, features are not matched."""
     models = require("keras", purpose="to distill models").models
-    return models.Model(model.inputs, model.outputs[0], name=model.name)
-
-
-def soft_targets(teacher: keras.Model, student: keras.Model, temperature: float) -> Any:
-    """The loss T^2 KL(softmax(z_teacher / T) || softmax(z_student / T)) of Hinton et al. 2015.
-
-    Keras takes a model's outputs for the logits z. Here the logits are found first where a model
-    ends in a softmax or in sigmoids: a softmax of logits and one of log probabilities are equal.
-    """
-    keras = require("keras", purpose="to distill models")
-    of_teacher, of_student = _logits_of(teacher), _logits_of(student)
-
-    class SoftTargets(keras.distillation.LogitsDistillation):  # type: ignore[misc, name-defined]
-        def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **_: Any) -> Any:
-            return super().compute_loss(of_teacher(teacher_outputs), of_student(student_outputs))
-
-    # By its name alone Keras would take the divergence of the bare logits, without T^2.
-    return SoftTargets(temperature, loss=keras.losses.KLDivergence())
-
-
-def _logits_of(model: keras.Model) -> Any:
-    """A function from a model's outputs to logits whose last axis is the classes."""
-    from edgekit.training.task import last_activation
-
-    ops = require("keras", purpose="to distill models").ops
-    smallest = float(np.finfo(np.float32).tiny)
-    activation = last_activation(model)
-    one = model.outputs[0].shape[-1] == 1
-
-    def log(probabilities: Any) -> Any:
-        return ops.log(ops.maximum(probabilities, smallest))
-
-    if activation == "softmax":
-        return log
-    if activation == "sigmoid":  # each output is a yes or no of its own
-        return lambda values: ops.stack([log(values), log(1.0 - values)], axis=-1)
-    if one:
-        return lambda values: ops.stack([values, ops.zeros_like(values)], axis=-1)
-    return lambda values: values
+    outputs = model.outputs[0] if len(model.outputs) == 1 else list(model.outputs)
+    return models.Model(model.inputs, outputs, name=model.name)
 
 
 def distill(model: keras.Model, dataset: Dataset, *, teacher: Any, **options: Any) -> PassResult:
     """Trains a copy of `model` on the outputs of a teacher and on the labels.
 
     Args:
-        model: the student, a functional or Sequential model with one output.
+        model: the student, a functional or Sequential model.
         dataset: to learn from.
         teacher: a .keras file, or the name of a model family, which is trained first; with
-            arguments, `{"name": ..., "args": {...}}`.
+            arguments, `{"name": ..., "args": {...}}`; or a list of those.
         options: the fields of `DistillArgs`, and those of `PassContext` such as `train`.
 
     Raises:
