@@ -418,7 +418,8 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path):
     )
     lines = (resumed.communicate()[0]).splitlines()
     assert resumed.returncode == 0
-    assert float(lines[0].split()[1]) > 4  # the finished epochs were not done again
+    # Finished epochs were not done again; the kill may have come before the last one was kept.
+    assert float(lines[0].split()[1]) >= done
     assert json.loads(lines[-1]) == whole.history
     with np.load(tmp_path / "killed" / "weights.npz") as archive:
         weights = [archive[name] for name in archive.files]
