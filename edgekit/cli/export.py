@@ -32,7 +32,7 @@ def command(
         list[str] | None,
         typer.Option(
             "--precision",
-            help="fp32 (default), fp16, int8, int8-dynamic, int16x8; may be repeated.",
+            help="fp32 (default), fp16, int8, int8-dynamic, int16x8, int4-weight; may be repeated.",
         ),
     ] = None,
     data: Annotated[

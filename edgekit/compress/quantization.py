@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import keras
 
 NEEDS_CALIBRATION = ("int8", "int16x8")
-_BITS = {"int8": 8, "int8-dynamic": 8, "int16x8": 8, "fp16": 16}
+_BITS = {"int8": 8, "int8-dynamic": 8, "int16x8": 8, "int4-weight": 4, "fp16": 16}
 
 
 class QuantizeArgs(Document):
     """Arguments of `quantize`."""
 
-    precision: Literal["int8", "int8-dynamic", "fp16", "int16x8"] = "int8"
+    precision: Literal["int8", "int8-dynamic", "fp16", "int16x8", "int4-weight"] = "int8"
     samples: int | None = Field(
         None, ge=1, description="of the calibration split to use; by default all"
     )
@@ -95,7 +95,8 @@ class Quantize(Pass[QuantizeArgs]):
                     "kind": k.kind,
                     "weight": k.name,
                     "weights": k.size,
-                    "bits": bits,
+                    # The runtime has no 4-bit form of kernels that see one channel each.
+                    "bits": max(bits, 8) if k.inputs is None else bits,
                 }
                 for k in find_kernels(model)[0]
             ],

@@ -49,6 +49,7 @@ _LIBRARIES = (
     "onnxruntime",
     "openvino",
     "ai-edge-litert",
+    "ai-edge-quantizer",
 )
 _HINT = "the converted file computes something else; give other limits only if that is meant"
 

@@ -12,13 +12,14 @@ from edgekit.base.child import Worker
 from edgekit.base.errors import ConversionError, DataError
 from edgekit.base.extras import require
 from edgekit.export.base import Exporter, ExportJob, saved_model
+from edgekit.export.fourbit import narrow_weights
 from edgekit.runtimes.session import match_names
 
 
 class TfliteExporter(Exporter):
     """TFLite files with batch 1, as devices run them."""
 
-    precisions = ("fp32", "fp16", "int8-dynamic", "int8", "int16x8")
+    precisions = ("fp32", "fp16", "int8-dynamic", "int8", "int16x8", "int4-weight")
     calibrated = ("int8", "int16x8")
     trained = ("int8",)
 
@@ -51,7 +52,7 @@ def convert(
         output: the file to write.
         precision: fp32; fp16 (weights); int8-dynamic (weights int8, activations float at run
             time); int8 (per-channel weights, int8 inputs and outputs); int16x8 (int16 activations,
-            inputs and outputs).
+            inputs and outputs); int4-weight (weights int4, activations float).
         calibration: .npz of samples by input name, for int8 and int16x8; not needed for int8 of a
             model that brings the ranges of its activations.
         calibration_samples: use the first so many; None: all.
@@ -63,7 +64,7 @@ def convert(
     tf = require("tensorflow", purpose="to convert to TFLite")
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if precision != "fp32":
+    if precision not in ("fp32", "int4-weight"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "fp16":
         converter.target_spec.supported_types = [tf.float16]
@@ -88,6 +89,8 @@ def convert(
         raise ConversionError(
             f"TensorFlow's converter failed: {first_lines(error)}", where=f"tflite {precision}"
         ) from None
+    if precision == "int4-weight":
+        content = narrow_weights(content)
     Path(output).write_bytes(content)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ MAGIC = b"TFL3"  # FlatBuffers file identifier, at byte 4
 
 _NEWER_TYPES = {19: "int2", 20: "uint4"}  # in the schema, not yet in the generated classes
 _NO_VALUES = ("resource", "string", "unknown", "variant")
+_BUILTIN_CODE_SLOT = 10  # of an operator code's table
 _PACKED = {"int2": 2, "int4": 4, "uint4": 4}
 
 
@@ -154,7 +156,7 @@ class _File:
         ]
 
     def _code(self, code: Any) -> _OpCode:
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        number = max(_builtin_code(code), code.DeprecatedBuiltinCode())
         names = self._tflite.BUILTIN_OPCODE2NAME
         name = names.get(number, f"BUILTIN_{number}")
         if name == "CUSTOM":
@@ -316,6 +318,16 @@ class _File:
             "metadata": sorted(entries),
             "subgraphs": len(self._subgraphs),
         }
+
+
+def _builtin_code(code: Any) -> int:
+    """The field itself: the reader's own method looks at the deprecated one for small numbers.
+
+    Writers may leave that at 0; TFLite takes the larger of the two.
+    """
+    offset = code._tab.Offset(_BUILTIN_CODE_SLOT)
+    kind = flatbuffers.number_types.Int32Flags
+    return int(code._tab.Get(kind, offset + code._tab.Pos)) if offset else 0
 
 
 def _enum(kind: Any, *, lower: bool = True) -> dict[int, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import flatbuffers
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,6 +37,19 @@ def test_operators(graph: Graph) -> None:
     ]
     assert [op.index for op in graph.ops] == [0, 1, 2, 3, 4]
     assert graph.ops[3].inputs == (7, 8)  # its absent bias is left out
+
+
+def test_an_operator_code_without_its_old_form(small: bytes) -> None:
+    """ai-edge-quantizer writes the new field alone, also for numbers that fit the old one."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(bytearray(small), 0)
+    for code in model.operatorCodes:
+        code.deprecatedBuiltinCode = 0
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    found = read_buffer(bytes(builder.Output()))
+    assert [op.name for op in found.ops] == [op.name for op in read_buffer(small).ops]
 
 
 def test_attributes_are_plain_values(graph: Graph) -> None:
