@@ -29,6 +29,7 @@ _OUTSIDE = 1e-2
 _UNUSED = 4.0
 _FINE_DB = 60.0  # a tensor that is this good has no cause to look for
 _SHOWN = 3
+_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def shared_scale(evidence: Evidence) -> str | None:
     if len(match.layer.widths) > 1:
         ends = np.cumsum(match.layer.widths)
         parts = np.split(np.arange(values.shape[-1]), ends[:-1])
-    elif match.layer.output is not None:
+    elif match.layer.output is not None and not _probabilities(match):
         parts = _two_kinds(values)
     else:
         return None
@@ -90,7 +91,7 @@ def outlier_channel(evidence: Evidence) -> str | None:
     values = match.layer.values
     again = _stepped(match)
     channels = values.shape[-1]
-    if again is None or match.layer.widths or channels < _FEWEST_CHANNELS:
+    if again is None or match.layer.widths or channels < _FEWEST_CHANNELS or _probabilities(match):
         return None
     sizes = np.abs(values).reshape(-1, channels).max(axis=0)
     outliers = sizes > _RATIO * np.median(sizes)
@@ -246,6 +247,14 @@ def _two_kinds(values: NDArray[Any]) -> list[NDArray[np.int64]]:
     if min(cut, len(order) - cut) < 2:  # one channel is an outlier, not a kind
         return [np.arange(len(order))]
     return [np.sort(order[:cut]), np.sort(order[cut:])]
+
+
+def _probabilities(match: Match) -> bool:
+    """Whether values are of one kind, however small some are: outputs or shares from 0 to 1."""
+    values = match.layer.values
+    if values.min() < 0 or values.max() > 1 + _ROUNDING:
+        return False
+    return match.layer.output is not None or bool(np.allclose(values.sum(axis=-1), 1, atol=1e-3))
 
 
 def _stepped(match: Match) -> NDArray[Any] | None:

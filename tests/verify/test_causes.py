@@ -74,6 +74,15 @@ def test_boxes_and_scores_in_one_output() -> None:
     assert named(replace(output, values=normal(*[1.0] * 8))) == []
 
 
+def test_unlikely_classes_are_of_no_other_kind() -> None:
+    scores = np.full((40, 10), 1e-5, np.float32)
+    scores[:20, 0] = scores[20:, 1] = 1 - 9e-5
+    inside = Layer("softmax", "Softmax", scores)
+    assert named(inside) == []
+    assert named(replace(inside, output="softmax")) == []
+    assert named(replace(inside, values=4 * scores)) == ["outlier_channel"]
+
+
 def test_outlier_channel() -> None:
     layer = Layer("conv", "Conv2D", normal(*[1] * 7, 60))
     recording, matches = made(layer)
