@@ -244,7 +244,8 @@ def _two_kinds(values: NDArray[Any]) -> list[NDArray[np.int64]]:
     if len(order) < _FEWEST_CHANNELS or not sizes[order[0]]:
         return [np.arange(len(order))]
     cut = int(np.argmax(np.diff(known))) + 1
-    if min(cut, len(order) - cut) < 2:  # one channel is an outlier, not a kind
+    apart = known[cut] - known[cut - 1] >= np.log(_RATIO)
+    if not apart or min(cut, len(order) - cut) < 2:  # one channel is an outlier, not a kind
         return [np.arange(len(order))]
     return [np.sort(order[:cut]), np.sort(order[cut:])]
 

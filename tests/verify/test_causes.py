@@ -72,11 +72,13 @@ def test_boxes_and_scores_in_one_output() -> None:
     output = Layer("head", "Dense", normal(*[50] * 4, *[0.5] * 4), output="head")
     assert named(output) == ["shared_scale"]
     assert named(replace(output, values=normal(*[1.0] * 8))) == []
+    gradual = normal(*np.geomspace(50, 0.5, 16))  # no two kinds
+    assert named(replace(output, values=gradual)) == []
 
 
 def test_unlikely_classes_are_of_no_other_kind() -> None:
-    scores = np.full((40, 10), 1e-5, np.float32)
-    scores[:20, 0] = scores[20:, 1] = 1 - 9e-5
+    scores = np.full((40, 10), 2e-3, np.float32)
+    scores[:20, 0] = scores[20:, 1] = 1 - 9 * 2e-3
     inside = Layer("softmax", "Softmax", scores)
     assert named(inside) == []
     assert named(replace(inside, output="softmax")) == []
