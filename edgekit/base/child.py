@@ -25,8 +25,7 @@ from typing import IO, Any
 
 import psutil
 
-from edgekit.base import errors
-from edgekit.base.errors import ConversionError, EdgekitError
+from edgekit.base.errors import ConversionError, EdgekitError, from_dict
 
 _POLL_S = 0.05
 _PARENT_POLL_S = 0.5
@@ -98,7 +97,7 @@ class Worker:
             raise self._died(function) from None
         answer = json.loads(self._read_line(process, function))
         if "error" in answer:
-            raise _to_exception(answer["error"])
+            raise from_dict(answer["error"], ConversionError)
         return answer["result"]
 
     @property
@@ -172,12 +171,6 @@ def _resident_bytes(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
-
-
-def _to_exception(error: Mapping[str, Any]) -> EdgekitError:
-    kind = getattr(errors, error["type"], ConversionError)
-    exception: EdgekitError = kind(error["message"], where=error["where"], hint=error["hint"])
-    return exception
 
 
 def _answer(function: str, arguments: Mapping[str, Any]) -> str:

@@ -7,8 +7,8 @@ Exit codes: 1 a check failed, 2 bad usage or bad input, 3 something needed is no
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 
 class EdgekitError(Exception):
@@ -111,6 +111,17 @@ class StorageError(EdgekitError):
     """The disk is full or cannot be written."""
 
     exit_code = 4
+
+
+def from_dict(error: Mapping[str, Any], unknown: type[EdgekitError]) -> EdgekitError:
+    """The exception that another process reported with `EdgekitError.to_dict`.
+
+    Args:
+        error: its type, message, where and hint.
+        unknown: the class for a type that is not one of this module's.
+    """
+    kind: type[EdgekitError] = globals().get(error["type"], unknown)
+    return kind(error["message"], where=error["where"], hint=error["hint"])
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str | None:

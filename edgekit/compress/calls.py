@@ -136,7 +136,7 @@ def _walk(
     calls: list[Call],
 ) -> tuple[int, ...]:
     known = {id(t): value for t, value in zip(model.inputs, inputs, strict=True)}
-    for node in _nodes(model):
+    for node in nodes_of(model):
         taken = {id(tensor): known[id(tensor)] for tensor in node.input_tensors}
         layer = node.operation
         as_trained = bool(training or node.arguments.kwargs.get("training"))
@@ -152,8 +152,8 @@ def _walk(
     return tuple(known[id(tensor)] for tensor in model.outputs)
 
 
-def _nodes(model: Any) -> Iterator[Any]:
-    """The calls that lead from the inputs to the outputs; Keras keeps them by depth."""
+def nodes_of(model: Any) -> Iterator[Any]:
+    """Keras' nodes from the inputs to the outputs, in the order of `clone_model`: by depth."""
     known = {id(tensor) for tensor in model.inputs}
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:

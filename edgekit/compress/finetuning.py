@@ -5,10 +5,10 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from edgekit.base.errors import PreconditionError, did_you_mean
 from edgekit.compress.contract import PassContext
@@ -17,6 +17,17 @@ from edgekit.schema.base import Document
 
 if TYPE_CHECKING:
     import keras
+
+
+def _check_shares(shares: dict[str, float]) -> dict[str, float]:
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise ValueError(f"'{name}' must be at least 0 and less than 1")
+    return shares
+
+
+# Layer name or pattern to a share of what the pass takes away from it.
+LayerShares = Annotated[dict[str, float], AfterValidator(_check_shares)]
 
 
 class TuneArgs(Document):

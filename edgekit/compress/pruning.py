@@ -22,6 +22,7 @@ from edgekit.compress.contract import (
 )
 from edgekit.compress.distributions import LEVELS, Distribution, erdos_renyi, least_error, scan
 from edgekit.compress.finetuning import (
+    LayerShares,
     TuneArgs,
     check_data,
     check_patterns,
@@ -58,7 +59,7 @@ class PruneArgs(TuneArgs):
         description="how the zeros are spread over the kernels; erdos_renyi: large kernels have "
         "more; sensitivity: where a scan on validation data finds the least error",
     )
-    layers: dict[str, Share] = Field(
+    layers: LayerShares = Field(
         default_factory=dict,
         description="share of zeros by layer name, instead of the distribution's; * and ? match",
     )
@@ -67,14 +68,6 @@ class PruneArgs(TuneArgs):
     end: Share = Field(0.5, gt=0, le=1, description="share of the steps before the last removal")
     frequency: int | None = Field(None, ge=1, description="steps between two removals")
     exponent: float = Field(3.0, gt=0, description="of the schedule; 3 in the paper")
-
-    @field_validator("layers")
-    @classmethod
-    def _shares(cls, value: dict[str, Share]) -> dict[str, Share]:
-        for name, share in value.items():
-            if not 0 <= share < 1:
-                raise ValueError(f"'{name}' must be at least 0 and less than 1")
-        return value
 
     @field_validator("end")
     @classmethod

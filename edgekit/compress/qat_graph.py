@@ -7,13 +7,12 @@ values keeps their scale, and every other operation, known or not, gets a range 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgekit.base.extras import require
-from edgekit.compress.calls import nested_model
+from edgekit.compress.calls import nested_model, nodes_of
 from edgekit.models.files import as_functional
 
 if TYPE_CHECKING:
@@ -242,7 +241,7 @@ class _Rewriter:
     def _plan(self, model: Any, prefix: str, *, top: bool) -> _Plan:
         """Which results share a scale, and which have none because a ReLU takes them in."""
         plan = _Plan()
-        nodes = list(_nodes(model))
+        nodes = list(nodes_of(model))
         consumers: dict[int, list[Any]] = defaultdict(list)
         for node in nodes:
             for tensor in node.input_tensors:
@@ -334,14 +333,3 @@ def _activation(operation: Any) -> str:
 def _is_relu(operation: Any) -> bool:
     kinds = ("ReLU", "Activation", "Relu", "Relu6")
     return type(operation).__name__ in kinds and _activation(operation) in _RELUS
-
-
-def _nodes(model: Any) -> Iterator[Any]:
-    """The calls of a model in the order in which `clone_model` makes them."""
-    known = {id(tensor) for tensor in model.inputs}
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            if node.is_input or any(id(tensor) not in known for tensor in node.input_tensors):
-                continue
-            known |= {id(tensor) for tensor in node.outputs}
-            yield node

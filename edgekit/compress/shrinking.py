@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.compress.constraints import constraints_of
 from edgekit.compress.contract import Pass, PassContext, PassResult, check_layer_names, run_alone
 from edgekit.compress.cost import MEASURES, CostModel, Measure, costs
 from edgekit.compress.finetuning import (
+    LayerShares,
     TuneArgs,
     check_data,
     check_patterns,
@@ -67,7 +68,7 @@ class ShrinkArgs(TuneArgs):
         "layer", description="layer: each loses the same share; model: the least important go"
     )
     criterion: Criterion = Field("l2", description="of the importance of a channel")
-    layers: dict[str, Share] = Field(
+    layers: LayerShares = Field(
         default_factory=dict,
         description="share to remove by layer name, at most; * and ? match",
     )
@@ -77,14 +78,6 @@ class ShrinkArgs(TuneArgs):
     min_channels: int = Field(1, ge=1, description="of each layer")
     max_ratio: Share = Field(0.9, ge=0, lt=1, description="share of one layer that goes at most")
     steps: int = Field(1, ge=1, description="of removal; the epochs are spread over them")
-
-    @field_validator("layers")
-    @classmethod
-    def _shares(cls, value: dict[str, Share]) -> dict[str, Share]:
-        for name, share in value.items():
-            if not 0 <= share < 1:
-                raise ValueError(f"'{name}' must be at least 0 and less than 1")
-        return value
 
     @model_validator(mode="after")
     def _one_aim(self) -> ShrinkArgs:

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.base import errors
-from edgekit.base.errors import EdgekitError, MissingDependencyError, ToolError
+from edgekit.base.errors import EdgekitError, MissingDependencyError, ToolError, from_dict
 from edgekit.base.files import existing_file
 from edgekit.base.progress import Progress, silent
 from edgekit.devices.machine import Machine, machine
@@ -144,10 +143,7 @@ def _ask_agent(request: Mapping[str, Any], path: Path, timeout_s: float) -> dict
             hint=tail or None,
         ) from None
     if "error" in answer:
-        error = answer["error"]
-        kind = getattr(errors, error["type"], ToolError)
-        fault: EdgekitError = kind(error["message"], where=error["where"], hint=error["hint"])
-        raise fault
+        raise from_dict(answer["error"], ToolError)
     return answer
 
 
