@@ -12,6 +12,7 @@ from edgekit.base.errors import InputError
 from edgekit.base.files import sha256_file
 from edgekit.models.files import has_ranges
 from edgekit.schema.names import Format, Precision
+from edgekit.schema.plan import QuantizationPlan
 
 _SAVED_MODELS = "edgekit.export.savedmodel"
 
@@ -28,7 +29,7 @@ class ExportJob:
         calibration: .npz of arrays by input name, for tflite int8 and int16x8.
         master: the int8 .tflite file that onnx and openvino int8 derive from.
         opset: onnx only.
-        calibration_samples: use the first so many; None: as the model's quantization plan says.
+        plan: the quantization that was decided for the model; None: as the file beside it says.
     """
 
     model: Path
@@ -38,7 +39,7 @@ class ExportJob:
     calibration: Path | None = None
     master: Path | None = None
     opset: int | None = None
-    calibration_samples: int | None = None
+    plan: QuantizationPlan | None = None
 
 
 class Exporter(ABC):

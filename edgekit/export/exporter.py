@@ -287,11 +287,9 @@ def _exporter(job: ExportJob) -> Exporter:
 
 
 def _planned(job: ExportJob) -> ExportJob:
-    """The job with what the model's quantization plan, if it has one, says of this precision."""
-    plan = load_plan(job.model) if job.calibration_samples is None else None
-    if plan is None or plan.precision != job.precision:
-        return job
-    return replace(job, calibration_samples=plan.calibration_samples)
+    """The job with the model's quantization plan, if it has one for this precision."""
+    plan = job.plan or load_plan(job.model)
+    return replace(job, plan=plan if plan and plan.precision == job.precision else None)
 
 
 @contextmanager

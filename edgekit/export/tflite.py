@@ -31,7 +31,7 @@ class TfliteExporter(Exporter):
             output=str(output),
             precision=job.precision,
             calibration=None if job.calibration is None else str(job.calibration.resolve()),
-            calibration_samples=job.calibration_samples,
+            calibration_samples=job.plan.calibration_samples if job.plan else None,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -19,10 +20,15 @@ class QuantizationPlan(Document):
         precision: of the file to make.
         calibration_samples: how many samples of the calibration split set the ranges of
             activations, from its start; None: all of them, or none where none are needed.
+        layers: of a `mixed` plan, the precision of each Keras layer that is not int8, by name.
+        engine: of int8 in ONNX and OpenVINO: `derived` from the TFLite file, the same network
+            bit for bit, or the runtime's own (`native`) quantizer.
     """
 
     precision: Precision
     calibration_samples: int | None = Field(None, ge=1)
+    layers: dict[str, Precision] = Field(default_factory=dict)
+    engine: Literal["derived", "native"] = "derived"
 
 
 def plan_path(model: Path) -> Path:
