@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgekit.base.extras import require
-from edgekit.compress.calls import Call, CallGraph
 from edgekit.data.dataset import Split
+from edgekit.models.calls import Call, CallGraph
 from edgekit.runtimes.session import match_names
 
 if TYPE_CHECKING:

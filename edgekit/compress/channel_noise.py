@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.compress.activations import Activations
-from edgekit.compress.calls import CallGraph
 from edgekit.compress.channels import by_output, input_factors
+from edgekit.models.calls import CallGraph
 
 Values = NDArray[Any]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from edgekit.compress.calls import call_graph
 from edgekit.compress.coupling import Ids, Weight
 from edgekit.compress.network import Network
+from edgekit.models.calls import call_graph
 from edgekit.models.inspect import macs
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from pydantic import Field
 from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.base.extras import require
 from edgekit.compress.activations import input_batches
-from edgekit.compress.calls import Call, CallGraph, call_graph
 from edgekit.compress.channel_noise import (
     ChannelStatistics,
     best_strength,
@@ -36,6 +35,7 @@ from edgekit.compress.contract import Pass, PassContext, PassResult, copy_of, ru
 from edgekit.compress.folding import fold_batch_norm
 from edgekit.compress.rebuild import rebuild
 from edgekit.data.dataset import Dataset
+from edgekit.models.calls import Call, CallGraph, call_graph
 from edgekit.models.files import as_functional
 from edgekit.schema.base import Document
 

@@ -12,7 +12,6 @@ from pydantic import Field, field_validator, model_validator
 
 from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.base.extras import require
-from edgekit.compress.calls import CallGraph, call_graph
 from edgekit.compress.constraints import constraints_of
 from edgekit.compress.contract import Pass, PassContext, PassResult, copy_of, run_alone
 from edgekit.compress.finetuning import (
@@ -28,6 +27,7 @@ from edgekit.compress.kernels import Untreated, find_kernels
 from edgekit.compress.lowrank import Factorization, Places, Ranks, Svd, Tucker, kept_energy
 from edgekit.compress.rebuild import rebuild
 from edgekit.data.dataset import Dataset
+from edgekit.models.calls import CallGraph, call_graph
 from edgekit.models.inspect import macs
 
 if TYPE_CHECKING:

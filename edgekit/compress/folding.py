@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.base.extras import require
-from edgekit.compress.calls import Call, CallGraph, call_graph
 from edgekit.compress.rebuild import rebuild
+from edgekit.models.calls import Call, CallGraph, call_graph
 
 if TYPE_CHECKING:
     import keras

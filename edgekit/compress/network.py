@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit.base.errors import InputError
-from edgekit.compress.calls import Call, CallGraph, call_graph
 from edgekit.compress.channel_rules import find_rule
 from edgekit.compress.coupling import Channels, Coupling, Ids, Site, Wiring
 from edgekit.compress.kernels import Untreated
+from edgekit.models.calls import Call, CallGraph, call_graph
 
 if TYPE_CHECKING:
     import keras

@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgekit.base.extras import require
-from edgekit.compress.calls import nested_model, nodes_of
+from edgekit.models.calls import nested_model, nodes_of
 from edgekit.models.files import as_functional
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.base.extras import require
-from edgekit.compress.calls import call_graph
 from edgekit.compress.constraints import Constraint, Constraints, constraints_of
 from edgekit.compress.contract import Pass, PassContext, PassResult, run_alone
 from edgekit.compress.finetuning import (
@@ -27,6 +26,7 @@ from edgekit.compress.folding import fold_batch_norm
 from edgekit.compress.kernels import Kernel, Untreated, find_kernels
 from edgekit.compress.qat_graph import RENAMED, Settings, quantized_model
 from edgekit.data.dataset import Dataset, Split
+from edgekit.models.calls import call_graph
 from edgekit.models.files import as_functional
 from edgekit.runtimes.session import match_names
 from edgekit.schema.plan import QuantizationPlan

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgekit.base.extras import require
-from edgekit.compress.calls import nested_model
+from edgekit.models.calls import nested_model
 from edgekit.models.files import as_functional
 
 if TYPE_CHECKING:

@@ -19,13 +19,13 @@ from pydantic import Field
 from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.base.extras import require
 from edgekit.compress.activations import Activations, input_batches
-from edgekit.compress.calls import Call, CallGraph, call_graph
 from edgekit.compress.channels import is_clustered, kind_of, why_not
 from edgekit.compress.contract import Pass, PassContext, PassResult
 from edgekit.compress.folding import fold_batch_norm
 from edgekit.compress.grid import nearest, on_grid, quantized_activations
 from edgekit.compress.kernels import find_kernels
 from edgekit.compress.rebuild import rebuild
+from edgekit.models.calls import Call, CallGraph, call_graph
 from edgekit.schema.base import Document
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.base.extras import require
-from edgekit.compress.calls import nested_model
 from edgekit.compress.coupling import Coupling, Ids, Size, Weight, Wiring
 from edgekit.compress.network import Network
+from edgekit.models.calls import nested_model
 from edgekit.models.files import as_functional
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.base.extras import require
-from edgekit.compress.calls import Call, CallGraph, call_graph
+from edgekit.models.calls import Call, CallGraph, call_graph
 from edgekit.runtimes.session import match_names
 from edgekit.verify.layerwise import Layer
 

@@ -1,6 +1,6 @@
 """The layer calls of a model, nested models included, as one flat graph of values.
 
-Passes that look at what follows a layer read it here. Nothing of the model is touched.
+What looks at what follows a layer reads it here. Nothing of the model is touched.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Call:
         layer: the layer or operation itself.
         inputs: the values that it takes.
         outputs: the values that it makes.
+        output_shapes: of `outputs`, with the batch.
         training: it is called as in training, whatever the model is used for.
     """
 
@@ -34,6 +35,7 @@ class Call:
     layer: Any
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    output_shapes: tuple[tuple[int | None, ...], ...]
     training: bool
     _arguments: Any
     _values: Mapping[int, int]
@@ -51,7 +53,7 @@ class Call:
     @property
     def constants(self) -> list[Any]:
         """The arguments that are no values of the graph, structures that hold some left out."""
-        tree = require("keras", purpose="to compress models").tree
+        tree = require("keras", purpose="to read Keras models").tree
         given = (*self._arguments.args, *self._arguments.kwargs.values())
         taken = {id(tensor) for tensor in self._arguments.keras_tensors}
         return [one for one in given if not any(id(leaf) in taken for leaf in tree.flatten(one))]
@@ -65,7 +67,7 @@ class Call:
         Returns:
             Tensors of `outputs`.
         """
-        tree = require("keras", purpose="to compress models").tree
+        tree = require("keras", purpose="to read Keras models").tree
         known = {tensor: values[value] for tensor, value in self._values.items()}
         args, kwargs = self._arguments.fill_in(known)
         return dict(zip(self.outputs, tree.flatten(self.layer(*args, **kwargs)), strict=True))
@@ -119,7 +121,7 @@ def call_graph(model: keras.Model) -> CallGraph:
 
 def nested_model(layer: Any) -> keras.Model | None:
     """The graph of a layer that is a model of its own, or None."""
-    keras = require("keras", purpose="to compress models")
+    keras = require("keras", purpose="to read Keras models")
     if isinstance(layer, keras.Sequential):
         return as_functional(layer)
     # A subclass that brings its own `call` may compute anything.
@@ -147,7 +149,8 @@ def _walk(
         else:
             out = tuple(next(numbers) for _ in node.outputs)
             label = f"{prefix}{layer.name}"
-            calls.append(Call(label, layer, into, out, as_trained, node.arguments, taken))
+            made = tuple(tuple(tensor.shape) for tensor in node.outputs)
+            calls.append(Call(label, layer, into, out, made, as_trained, node.arguments, taken))
         known |= {id(tensor): value for tensor, value in zip(node.outputs, out, strict=True)}
     return tuple(known[id(tensor)] for tensor in model.outputs)
 
