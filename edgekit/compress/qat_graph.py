@@ -85,6 +85,19 @@ class Settings:
     momentum: float
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a layer of the quantized model stands for.
+
+    Attributes:
+        label: of the layer that it was made from; `outer/inner` for one within a nested model.
+        kind: what that computes.
+    """
+
+    label: str
+    kind: Kind
+
+
 def quantized_model(model: keras.Model, settings: Settings, skip: frozenset[str]) -> keras.Model:
     """A copy of `model` with fake-quantized kernels and activations; the ranges are not set yet.
 
@@ -96,10 +109,17 @@ def quantized_model(model: keras.Model, settings: Settings, skip: frozenset[str]
     Returns:
         The model, nested models in their places, with weights of its own.
     """
+    return quantized_with_origins(model, settings, skip)[0]
+
+
+def quantized_with_origins(
+    model: keras.Model, settings: Settings, skip: frozenset[str]
+) -> tuple[keras.Model, dict[int, Origin]]:
+    """See `quantized_model`; with the origins of its layers by their `id`, ranges left out."""
     rewriter = _Rewriter(settings, skip)
     copied = rewriter.copy(as_functional(model), "", top=True)
     rewriter.take_weights()
-    return copied
+    return copied, rewriter.origins
 
 
 class _Rewriter:
@@ -108,6 +128,7 @@ class _Rewriter:
     def __init__(self, settings: Settings, skip: frozenset[str]) -> None:
         self.keras = require("keras", purpose="to compress models")
         self.settings, self.skip = settings, skip
+        self.origins: dict[int, Origin] = {}
         self._cache: dict[int, Any] = {}
         self._pairs: list[tuple[Any, Any]] = []
         self._names: Counter[str] = Counter()
@@ -128,7 +149,10 @@ class _Rewriter:
         def clone(layer: Any) -> Any:
             if id(layer) not in self._cache:
                 name = layer.name + RENAMED if layer.name in renamed else layer.name
-                self._cache[id(layer)] = self._layer(layer, name, f"{prefix}{layer.name}")
+                label = f"{prefix}{layer.name}"
+                self._cache[id(layer)] = made = self._layer(layer, name, label)
+                for new in made if isinstance(made, list) else [made]:
+                    self.origins[id(new)] = Origin(label, self._kind(layer, label))
             return self._cache[id(layer)]
 
         def call(new: Any, *args: Any, **kwargs: Any) -> Any:
