@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgekit.compress.distillation import distill as distill
     from edgekit.compress.equalization import equalize as equalize
     from edgekit.compress.factorization import factorize as factorize
+    from edgekit.compress.folding_pass import fold as fold
     from edgekit.compress.pruning import prune as prune
     from edgekit.compress.quantization import quantize as quantize
     from edgekit.compress.quantization_aware import qat as qat

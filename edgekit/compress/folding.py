@@ -33,7 +33,7 @@ _FOLDED: dict[str, tuple[str, int | None]] = {
     "SeparableConv2D": ("pointwise_kernel", -1),
     "Dense": ("kernel", -1),
 }
-_BY_BATCH = "it is called with training=True and normalizes by each batch"
+BY_BATCH = "it is called with training=True and normalizes by each batch"
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,20 @@ def _plan(graph: CallGraph, skip: Container[str]) -> tuple[list[_Fold], list[dic
     untreated: list[dict[str, str]] = []
     for calls in calls_of.values():
         call = calls[0]
-        if not _is_exactly(call.layer, "BatchNormalization"):
+        if not is_exactly(call.layer, "BatchNormalization"):
             continue
         before = [producers.get(one.inputs[0]) for one in calls]
         first = before[0]
         trained = any(one.training for one in calls)
-        reason = _BY_BATCH if trained else _reason(call, first)
+        reason = BY_BATCH if trained else _reason(call, first)
         if reason is None and first is not None:
             same = all(one is not None and one.layer is first.layer for one in before)
             if not same or len(calls_of[id(first.layer)]) != len(calls):
                 reason = f"it, or '{first.label}' before it, is shared with other places"
             elif any(len(consumers[one.inputs[0]]) > 1 for one in calls):
                 reason = f"the output of '{first.label}' before it is used elsewhere too"
+            elif call.label in skip:
+                reason = "skipped as asked"
             elif first.label in skip:
                 reason = f"'{first.label}' before it is to keep its weights"
             else:
@@ -107,7 +109,7 @@ def _reason(call: Call, before: Call | None) -> str | None:
     """Why a normalization cannot be folded into what comes before it, or None if it can."""
     if before is None:
         return "it follows an input of the model"
-    kind = next((kind for kind in _FOLDED if _is_exactly(before.layer, kind)), None)
+    kind = next((kind for kind in _FOLDED if is_exactly(before.layer, kind)), None)
     if kind is None:
         return f"it follows '{before.label}' ({before.kind}), which has no kernel to scale"
     keras = require("keras", purpose="to compress models")
@@ -137,7 +139,7 @@ def _folded(model: keras.Model, folds: list[_Fold]) -> keras.Model:
             config["use_bias"] = True
         return layer.__class__.from_config(config)
 
-    calls = {id(fold.norm): _named if fold.is_output else _dropped for fold in folds}
+    calls = {id(fold.norm): _named if fold.is_output else dropped for fold in folds}
     copy, pairs = rebuild(model, make, calls)
     for old, new in pairs:
         if id(old) in by_layer:
@@ -148,7 +150,8 @@ def _folded(model: keras.Model, folds: list[_Fold]) -> keras.Model:
     return copy
 
 
-def _dropped(layer: Any, x: Any, **kwargs: Any) -> Any:  # noqa: ARG001
+def dropped(layer: Any, x: Any, **kwargs: Any) -> Any:  # noqa: ARG001
+    """Stands for the call of a layer that is no more."""
     return x
 
 
@@ -158,13 +161,10 @@ def _named(identity: Any, x: Any, **kwargs: Any) -> Any:  # noqa: ARG001
 
 def folded_weights(layer: Any, norm: Any) -> dict[str, Values]:
     """Kernels and bias, by name, of a layer with a normalization after it folded in; float32."""
-    kind = next(kind for kind in _FOLDED if _is_exactly(layer, kind))
+    kind = next(kind for kind in _FOLDED if is_exactly(layer, kind))
     name, axis = _FOLDED[kind]
     kernel = getattr(layer, name).numpy().astype(np.float64)
-    mean, variance = norm.moving_mean.numpy(), norm.moving_variance.numpy().astype(np.float64)
-    scale = norm.gamma.numpy() if norm.scale else 1.0
-    factor = scale / np.sqrt(variance + norm.epsilon)
-    offset = norm.beta.numpy() if norm.center else 0.0
+    factor, offset = factor_and_offset(norm)
     bias = layer.bias.numpy() if layer.bias is not None else 0.0
     if axis is None:
         shape = kernel.shape[-2:]
@@ -176,10 +176,20 @@ def folded_weights(layer: Any, norm: Any) -> dict[str, Values]:
     return {
         **first,
         name: (kernel * np.reshape(factor, shape)).astype(np.float32),
-        "bias": (offset + (bias - mean) * factor).astype(np.float32),
+        "bias": (offset + bias * factor).astype(np.float32),
     }
 
 
-def _is_exactly(layer: Any, kind: str) -> bool:
+def factor_and_offset(norm: Any) -> tuple[Values, Values]:
+    """The a and b of y = a x + b, as a normalization computes it in inference; float64."""
+    mean = norm.moving_mean.numpy().astype(np.float64)
+    variance = norm.moving_variance.numpy().astype(np.float64)
+    scale = norm.gamma.numpy() if norm.scale else 1.0
+    factor = scale / np.sqrt(variance + norm.epsilon)
+    return factor, (norm.beta.numpy() if norm.center else 0.0) - mean * factor
+
+
+def is_exactly(layer: Any, kind: str) -> bool:
+    """Whether a layer is of a class of `keras.layers`, and of no subclass."""
     # A subclass may compute something else.
     return type(layer) is getattr(require("keras", purpose="to compress models").layers, kind)

@@ -25,6 +25,7 @@ PASSES: Registry[type[Pass[Any]]] = Registry(
         "distill": "edgekit.compress.distillation:Distill",
         "equalize": "edgekit.compress.equalization:Equalize",
         "factorize": "edgekit.compress.factorization:Factorize",
+        "fold": "edgekit.compress.folding_pass:Fold",
         "prune": "edgekit.compress.pruning:Prune",
         "qat": "edgekit.compress.quantization_aware:Qat",
         "quantize": "edgekit.compress.quantization:Quantize",
