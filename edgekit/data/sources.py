@@ -27,7 +27,11 @@ SOURCES: Registry[Source] = Registry(
         "digits": "edgekit.data.formats.digits:SOURCE",
         "image_folder": "edgekit.data.formats.image_folder:SOURCE",
         "keras": "edgekit.data.formats.keras_datasets:SOURCE",
+        "keywords": "edgekit.data.formats.keywords:SOURCE",
+        "machine": "edgekit.data.formats.machine:SOURCE",
+        "motion": "edgekit.data.formats.motion:SOURCE",
         "npz": "edgekit.data.formats.npz:SOURCE",
+        "shapes": "edgekit.data.formats.shapes:SOURCE",
     },
     group="datasets",
 )

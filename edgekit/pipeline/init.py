@@ -20,6 +20,7 @@ seed: 0 # two runs with one seed give the same weights
 
 data:
   # digits | npz:FILE | csv:FILE | image_folder:DIR | keras:NAME; paths start from this file
+  # made by edgekit: shapes (images) | keywords (audio) | motion (sensors) | machine (sound)
   source: {data}
   splits: {{train: 0.6, validation: 0.1, calibration: 0.1, test: 0.2}}
   # What the device must repeat: value = (raw * scale - mean) / std, after an optional resize.
@@ -51,6 +52,9 @@ budgets:
   - {{metric: accuracy_drop, max: 1.0}} # percentage points below the float model
 """
 
+# Of the sources whose raw values are not 0 to 255.
+_SCALES = {"digits": 0.0625, "keywords": 1.0, "machine": 1.0, "motion": 1.0}
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -75,7 +79,7 @@ def write_recipe(path: Path, answers: Answers, *, overwrite: bool = False) -> Re
     text = _TEMPLATE.format(
         name=answers.name,
         data=_inline(answers.data),
-        scale=0.0625 if answers.data == "digits" else "0.00392156862745098 # 1/255",
+        scale=_SCALES.get(answers.data, "0.00392156862745098 # 1/255"),
         model=_inline(answers.model),
         precisions=_inline(list(answers.precisions)),
         targets=_inline(list(answers.targets)),

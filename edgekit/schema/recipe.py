@@ -37,8 +37,8 @@ class DataSpec(Document):
     """Where the samples come from and what is done to them."""
 
     source: str = Field(
-        description="digits | npz:FILE | csv:FILE | image_folder:DIR | keras:NAME "
-        "(paths are relative to the recipe)"
+        description="digits | npz:FILE | csv:FILE | image_folder:DIR | keras:NAME | "
+        "made by edgekit: shapes | keywords | motion | machine (paths are relative to the recipe)"
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the source, such as label: class"
