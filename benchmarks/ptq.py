@@ -1,0 +1,256 @@
+"""Post-training quantization of one trained network: edgekit and its peers, runtime by runtime.
+
+Every tool starts from the same float Keras network and calibrates on the same samples; every file
+is run on the whole test split in its real runtime and held to the float network's outputs; the
+latencies are measured in turns in one process, with one thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import ROUNDS, child, latencies, quality, sizes
+from numpy.typing import NDArray
+from peers import PEERS, Made, has_attention, quantize_with
+from peers import exact as exact
+from reference import Reference, score
+
+from edgekit.base.child import Worker
+from edgekit.base.errors import EdgekitError
+from edgekit.compress.contract import PassContext
+from edgekit.compress.passes import parse_pass, run_passes
+from edgekit.export.exporter import ExportJob, export
+from edgekit.models.files import save_model
+from edgekit.schema.names import Format
+from edgekit.schema.plan import QuantizationPlan
+from edgekit.schema.recipe import Limits
+from edgekit.training.evaluate import record_outputs
+
+RUNTIMES: dict[Format, str] = {
+    "tflite": "litert",
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+}
+SUFFIXES: dict[Format, str] = {"tflite": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
+EDGEKIT: dict[str, tuple[str, ...]] = {
+    "default": ("quantize",),
+    "best": ("equalize", "adaround", "correct_bias", "quantize"),
+}
+_NATIVE = "quantize(engine='native')"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One int8 file of one network, or the float file for comparison.
+
+    Attributes:
+        network: its name.
+        seed: of its data, training and quantization.
+        runtime: that ran the file.
+        tool: that made it.
+        settings: in words.
+        accuracy: 0 to 1, or the network's own metric.
+        drop: points lost against the float Keras network.
+        snr_db: of the outputs against the float Keras network's.
+        bytes: of the file.
+        gzip_bytes: the same, with gzip.
+        latency_ms: median, one thread; comparable within one network and seed.
+        seconds: from the float Keras file to this one.
+        error: why there is no file, or none that runs.
+    """
+
+    network: str
+    seed: int
+    runtime: str
+    tool: str
+    settings: str
+    accuracy: float | None = None
+    drop: float | None = None
+    snr_db: float | None = None
+    bytes: int | None = None
+    gzip_bytes: int | None = None
+    latency_ms: float | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+
+def run_ptq(trained: Reference, folder: Path, *, seed: int = 0, rounds: int = ROUNDS) -> list[Row]:
+    """Quantizes a network by every tool at every setting, and measures every file.
+
+    Args:
+        trained: the float network.
+        folder: for the files.
+        seed: of what is random in the passes.
+        rounds: of the measurement of latency.
+
+    Returns:
+        A row a file; a tool that fails has its exact error in its row.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    dataset, model = trained.dataset, trained.model
+    float_file, calibration = folder / "float.keras", folder / "calibration.npz"
+    save_model(model, float_file)
+    np.savez(calibration, **dataset.calibration.x)  # type: ignore[arg-type]
+    with child("tensorflow") as worker:
+        made = [*_edgekit(trained, float_file, calibration, folder, worker, seed)]
+    attention = has_attention(model)
+    with child("tensorflow", "peers") as worker:  # a new one, which keeps nothing of edgekit's
+        for peer in PEERS:
+            result = quantize_with(
+                peer, float_file, calibration, folder / "peers", worker, attention=attention
+            )
+            made.append((peer.runtime, f"{peer.tool} {peer.setting}", result))
+    return measured(trained, made, seed=seed, rounds=rounds)
+
+
+def measured(
+    trained: Reference,
+    made: Iterable[tuple[str, str, Made]],
+    *,
+    seed: int,
+    rounds: int = ROUNDS,
+) -> list[Row]:
+    """Measures files against the float network, their latencies in turns.
+
+    Args:
+        trained: the float network.
+        made: runtime, tool and outcome of each.
+        seed: for the rows.
+        rounds: of the measurement of latency.
+    """
+    test = trained.dataset.test
+    (wanted,) = record_outputs(trained.model, test.x).values()
+
+    def value(outputs: NDArray[Any]) -> float:
+        return score(outputs, test, trained.metric)
+
+    base, rows, files = value(wanted), {}, {}
+    for runtime, tool, result in made:
+        row = Row(
+            trained.name, seed, runtime, tool, result.settings,
+            seconds=result.seconds, error=result.error,
+        )  # fmt: skip
+        if result.file is not None:
+            try:
+                found = quality(result.file, test.x, wanted, value)
+                plain, zipped = sizes(result.file)
+                row = replace(
+                    row,
+                    accuracy=found.score,
+                    drop=100 * (base - found.score),
+                    snr_db=found.snr_db,
+                    bytes=plain,
+                    gzip_bytes=zipped,
+                )
+                files[f"{runtime}/{tool}"] = result.file
+            except EdgekitError as error:
+                row = replace(row, error=exact(error))
+        rows[f"{runtime}/{tool}"] = row
+    times = latencies(files, x=test.x, rounds=rounds)
+    return [replace(row, latency_ms=times.get(key)) for key, row in rows.items()]
+
+
+def _edgekit(
+    trained: Reference,
+    float_file: Path,
+    calibration: Path,
+    folder: Path,
+    worker: Worker,
+    seed: int,
+) -> Iterator[tuple[str, str, Made]]:
+    """What edgekit makes for each runtime: default, best, by the runtime's own engine, float."""
+    for setting, passes in EDGEKIT.items():
+        for engine, formats in {
+            "": tuple(RUNTIMES),
+            " native": ("onnx", "openvino"),
+        }.items():
+            words = (*passes[:-1], _NATIVE) if engine else passes
+            named, stem = f"edgekit {setting}{engine}", f"{setting}{engine.replace(' ', '-')}"
+            model_file = folder / f"{stem}.keras"
+            started = time.perf_counter()
+            try:
+                model, _, plan = run_passes(
+                    trained.model,
+                    [parse_pass(word) for word in words],
+                    PassContext(folder / "passes", dataset=trained.dataset, seed=seed),
+                )
+                save_model(model, model_file)
+            except EdgekitError as error:
+                for format_ in formats:
+                    failed = Made(
+                        None, time.perf_counter() - started, ", ".join(words), exact(error)
+                    )
+                    yield RUNTIMES[format_], named, failed
+                continue
+            seconds = time.perf_counter() - started
+            yield from _files(
+                trained, model_file, plan, calibration, worker, named, words, seconds, formats
+            )
+    for format_, runtime in RUNTIMES.items():
+        job = ExportJob(float_file, format_, "fp32", folder / f"fp32{SUFFIXES[format_]}")
+        yield runtime, "float", _export(job, trained, worker, "fp32", 0.0)
+
+
+def _files(
+    trained: Reference,
+    model_file: Path,
+    plan: QuantizationPlan | None,
+    calibration: Path,
+    worker: Worker,
+    named: str,
+    words: tuple[str, ...],
+    seconds: float,
+    formats: tuple[Format, ...],
+) -> Iterator[tuple[str, str, Made]]:
+    """One compressed Keras file in some formats; derived ones cost the master's seconds too."""
+    master: Path | None = None
+    before = seconds
+    for format_ in formats:
+        job = ExportJob(
+            model_file,
+            format_,
+            "int8",
+            model_file.with_name(f"{model_file.stem}-int8{SUFFIXES[format_]}"),
+            calibration,
+            None if format_ == "tflite" else master,
+            plan=plan,
+        )
+        made = _export(job, trained, worker, ", ".join(words), before)
+        if format_ == "tflite" and made.file is not None:
+            master, before = made.file, made.seconds
+        yield RUNTIMES[format_], named, made
+
+
+def _export(job: ExportJob, trained: Reference, worker: Worker, words: str, before: float) -> Made:
+    """One file, proven but not refused for what it loses: that is what the table tells."""
+    started = time.perf_counter()
+    x = trained.dataset.calibration.take(64).x
+    try:
+        export(job, reference_x=x, worker=worker, limits=Limits())
+    except EdgekitError as error:
+        return Made(None, before + time.perf_counter() - started, words, exact(error))
+    return Made(job.output, before + time.perf_counter() - started, words)
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as text, the runtimes one after the other."""
+    lines = [
+        f"{'network':14} {'runtime':12} {'tool':26} {'score':>7} {'drop':>6} {'SNR dB':>7} "
+        f"{'bytes':>8} {'gzip':>8} {'us':>8} {'s':>6}"
+    ]
+    for row in sorted(rows, key=lambda r: (r.network, r.runtime)):
+        head = f"{row.network:14} {row.runtime:12} {row.tool:26}"
+        if row.error is not None or row.accuracy is None:
+            lines.append(f"{head} {row.error}")
+            continue
+        latency = f"{1000 * row.latency_ms:8.1f}" if row.latency_ms is not None else f"{'-':>8}"
+        lines.append(
+            f"{head} {row.accuracy:7.4f} {row.drop:6.2f} {row.snr_db:7.1f} {row.bytes:8d} "
+            f"{row.gzip_bytes:8d} {latency} {row.seconds:6.1f}"
+        )
+    return "\n".join(lines)
