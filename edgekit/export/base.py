@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from edgekit.base.child import Worker
 from edgekit.base.errors import InputError
@@ -26,8 +26,8 @@ class ExportJob:
         format: of the output.
         precision: of the output.
         output: the file to write; for OpenVINO the .xml, with the .bin beside it.
-        calibration: .npz of arrays by input name, for tflite int8 and int16x8.
-        master: the int8 .tflite file that onnx and openvino int8 derive from.
+        calibration: .npz of arrays by input name, for tflite int8, int16x8 and mixed.
+        master: the .tflite file that onnx and openvino int8 and mixed derive from.
         opset: onnx only.
         plan: the quantization that was decided for the model; None: as the file beside it says.
     """
@@ -49,7 +49,7 @@ class Exporter(ABC):
         precisions: that the format is made in.
         calibrated: those that need calibration samples.
         trained: those of them that do not if the model brings its ranges, as `qat` leaves it.
-        derived: those that derive from the int8 TFLite master.
+        derived: those that derive from the TFLite file of the same precision, their master.
     """
 
     precisions: ClassVar[tuple[Precision, ...]]
@@ -65,8 +65,11 @@ class Exporter(ABC):
         return precision not in cls.trained or not has_ranges(model)
 
     @abstractmethod
-    def convert(self, job: ExportJob, output: Path, worker: Worker) -> None:
+    def convert(self, job: ExportJob, output: Path, worker: Worker) -> dict[str, Any] | None:
         """Converts the Keras model to `output`, which need not be the job's own.
+
+        Returns:
+            What was decided on the way, for the sidecar's provenance; or nothing.
 
         Raises:
             ConversionError: the converter failed, died, or passed a limit.
@@ -75,7 +78,7 @@ class Exporter(ABC):
     def derive(
         self, master: Path, record: str, output: Path, worker: Worker, *, opset: int | None
     ) -> None:
-        """Converts an int8 .tflite file to the same network in this format.
+        """Converts an int8 or mixed .tflite file to the same network in this format.
 
         Args:
             master: the .tflite file.

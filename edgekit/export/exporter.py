@@ -17,6 +17,10 @@ from edgekit.base.extras import versions
 from edgekit.base.files import from_os_error, sha256_file, sync, write_text
 from edgekit.base.registry import Registry
 from edgekit.export.base import Exporter, ExportJob, keras_outputs
+from edgekit.export.calibrated import CalibratedExporter
+from edgekit.export.layer_precision import is_mixed, layer_precisions
+from edgekit.export.native import NativeExporter
+from edgekit.graph.read import read_graph
 from edgekit.runtimes.metadata import IoRecord
 from edgekit.runtimes.open import open_session
 from edgekit.runtimes.session import Arrays, run_raw
@@ -25,7 +29,7 @@ from edgekit.schema.names import Format, Precision
 from edgekit.schema.plan import load_plan
 from edgekit.schema.recipe import DEFAULT_LIMITS, Limits
 from edgekit.schema.results import VerifyResult
-from edgekit.verify.parity import compare
+from edgekit.verify.parity import compare, master_limits
 from edgekit.verify.samples import RANDOM_WITHIN_STEPS, random_samples
 
 __all__ = ["EXPORTERS", "ExportJob", "derive_from_tflite", "export", "sidecar_path"]
@@ -67,7 +71,8 @@ def export(
 ) -> Sidecar:
     """Makes one model file of a Keras model, with its sidecar; or nothing at all.
 
-    int8 in ONNX and OpenVINO derives from the job's `master` and is held to its outputs too.
+    int8 and mixed in ONNX and OpenVINO derive from the job's `master` and are held to its outputs
+    too.
 
     Args:
         job: what to make.
@@ -85,25 +90,32 @@ def export(
         ConversionError: the converter failed, died, or passed a limit of time or memory.
         ParityError: the file does not compute what the model computes.
     """
-    exporter = _exporter(job)
     job = _planned(job)
+    exporter = _exporter(job)
     limits = limits or DEFAULT_LIMITS[job.precision]
     with _worker(worker) as child, _folder(job.output) as folder:
         made = folder / job.output.name
         master = None
+        decided: dict[str, Any] | None = None
         if job.precision in exporter.derived and job.master is not None:
-            master = _Master(job.master, reference_x)
+            master = _Master(job.master, reference_x, job.precision)
             exporter.derive(job.master, master.record, made, child, opset=job.opset)
         else:
-            exporter.convert(job, made, child)
+            decided = exporter.convert(job, made, child)
         proof = _Proof(made, job.output, reference_x if master is None else master.x)
         if reference_x is None or reference_y is None:
             reference_y = _keras_outputs(job.model, proof.x, child)
         parity = {"model": proof.against(reference_y, job.model.name, limits)}
-        source = {"source": job.model.name, "source_sha256": sha256_file(job.model)}
+        source: dict[str, Any] = {
+            "source": job.model.name,
+            "source_sha256": sha256_file(job.model),
+            **(decided or {}),
+        }
         if master is not None:
             parity["master"] = proof.against_master(master, limits)
             source |= {"master": master.path.name, "master_sha256": sha256_file(master.path)}
+        if job.precision == "mixed":
+            source |= _layers(made if master is None else master.path, job.format)
         sidecar = proof.sidecar(
             job.format,
             job.precision,
@@ -125,45 +137,49 @@ def derive_from_tflite(
     limits: Limits | None = None,
     opset: int | None = None,
 ) -> Sidecar:
-    """Makes an ONNX or OpenVINO file that is the same int8 network as a .tflite file.
+    """Makes an ONNX or OpenVINO file that is the same int8 or mixed network as a .tflite file.
 
     Needs no Keras model: third-party files will do. The result is held to the outputs of the
     .tflite file in LiteRT with its default kernels (XNNPACK), which is the reference.
 
     Args:
-        master: the int8 .tflite file.
+        master: the .tflite file, int8 or mixed.
         format: onnx or openvino.
         output: the file to write.
         reference_x: samples by input name, to prove the file on; by default random ones.
         worker: the child to convert in; by default one is started.
-        limits: of the parity with the master; by default those of int8, a little wider for
-            random samples.
+        limits: of the parity with the master; by default those of its precision, a little wider
+            for random samples.
         opset: onnx only.
 
     Raises:
-        InputError: the master is not an int8 .tflite file, or the format is not derived from one.
+        InputError: the master is not an int8 or mixed .tflite file, or the format is not derived
+            from one.
         ConversionError: the converter failed, died, or passed a limit of time or memory.
         ParityError: the file does not compute what the master computes.
     """
     exporter = EXPORTERS.get(format)()
     if "int8" not in exporter.derived:
         raise InputError(f"{format} is not derived from a .tflite file", where=str(master))
+    precision = _precision(master)
     if limits is None:
-        limits = DEFAULT_LIMITS["int8"]
+        limits = master_limits(DEFAULT_LIMITS[precision], ())
         if reference_x is None:
             limits = limits.model_copy(update={"min_within_steps": RANDOM_WITHIN_STEPS})
     with _worker(worker) as child, _folder(output) as folder:
         made = folder / output.name
-        reference = _Master(master, reference_x)
+        reference = _Master(master, reference_x, precision)
         exporter.derive(master, reference.record, made, child, opset=opset)
         proof = _Proof(made, output, reference.x)
         parity = {"master": proof.against_master(reference, limits)}
-        provenance = {
+        provenance: dict[str, Any] = {
             "master": master.name,
             "master_sha256": sha256_file(master),
             "versions": versions(*_LIBRARIES),
         }
-        return _publish(folder, output, proof.sidecar(format, "int8", parity, provenance))
+        if precision == "mixed":
+            provenance |= _layers(master, format)
+        return _publish(folder, output, proof.sidecar(format, precision, parity, provenance))
 
 
 def sidecar_path(model: Path) -> Path:
@@ -172,13 +188,13 @@ def sidecar_path(model: Path) -> Path:
 
 
 class _Master:
-    """An int8 .tflite file: its tensors, and its outputs on the samples."""
+    """An int8 or mixed .tflite file: its tensors, and its outputs on the samples."""
 
-    def __init__(self, path: Path, x: Arrays | None) -> None:
+    def __init__(self, path: Path, x: Arrays | None, precision: Precision) -> None:
         self.path = path
         with open_session(path) as session:
             self.inputs, self.outputs = session.inputs, session.outputs
-            if not all(info.dtype == "int8" for info in self.outputs):
+            if precision == "int8" and not all(info.dtype == "int8" for info in self.outputs):
                 raise InputError(
                     "the master of int8 files is a .tflite file with int8 outputs",
                     where=str(path),
@@ -231,9 +247,9 @@ class _Proof:
         return result
 
     def against_master(self, master: _Master, limits: Limits) -> VerifyResult:
-        """The parity with the int8 master, counted in steps of the output."""
-        steps = Limits(max_step_diff=limits.max_step_diff, min_within_steps=limits.min_within_steps)
-        return self.against(master.results, master.path.name, steps, infos=master.outputs)
+        """The parity with the master, counted in steps where its outputs are int8."""
+        held = master_limits(limits, master.outputs)
+        return self.against(master.results, master.path.name, held, infos=master.outputs)
 
     def sidecar(
         self,
@@ -268,6 +284,10 @@ class _Proof:
 
 def _exporter(job: ExportJob) -> Exporter:
     exporter = EXPORTERS.get(job.format)()
+    if NativeExporter.takes(job):
+        exporter = NativeExporter(exporter)
+    elif CalibratedExporter.takes(job):
+        exporter = CalibratedExporter()
     if job.precision not in exporter.precisions:
         raise InputError(
             f"{job.format} is not made in {job.precision}",
@@ -280,8 +300,9 @@ def _exporter(job: ExportJob) -> Exporter:
         )
     if job.precision in exporter.derived and job.master is None:
         raise InputError(
-            f"{job.format} {job.precision} derives from the int8 .tflite file, which is not given",
-            hint="export tflite int8 first",
+            f"{job.format} {job.precision} derives from the {job.precision} .tflite file, which is "
+            "not given",
+            hint=f"export tflite {job.precision} first",
         )
     return exporter
 
@@ -289,7 +310,30 @@ def _exporter(job: ExportJob) -> Exporter:
 def _planned(job: ExportJob) -> ExportJob:
     """The job with the model's quantization plan, if it has one for this precision."""
     plan = job.plan or load_plan(job.model)
-    return replace(job, plan=plan if plan and plan.precision == job.precision else None)
+    plan = plan if plan and plan.precision == job.precision else None
+    if job.precision == "mixed" and plan is None and job.master is None:
+        raise InputError(
+            "no plan says which layers of the model are in which precision",
+            where=str(job.model),
+            hint="a pass plans it: edgekit compress MODEL.keras --pass mixed_precision "
+            "-o PLANNED.keras --data calib.npz",
+        )
+    return replace(job, plan=plan)
+
+
+def _precision(master: Path) -> Precision:
+    """Whether layers of a .tflite file differ in precision; else it should be int8."""
+    return "mixed" if is_mixed(read_graph(master)) else "int8"
+
+
+def _layers(tflite: Path, format: Format) -> dict[str, Any]:  # noqa: A002
+    """The precision of each layer, for the sidecar, and which are computed in another one."""
+    layers = layer_precisions(read_graph(tflite))
+    if format == "tflite":
+        return {"layers": layers}
+    # Their CPU runtimes round activations to int16 steps, and compute on these in float32.
+    wide = {name: "float32" for name, precision in layers.items() if precision == "int16x8"}
+    return {"layers": layers, "computed_in": wide}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""To ONNX: from Keras for floats, from the int8 TFLite master for int8.
+"""To ONNX: from Keras for floats, from the TFLite master for int8 and mixed.
 
 The functions `convert` and `derive` run in a child process.
 """
@@ -23,8 +23,8 @@ _DEFAULT_OPSET = 18
 class OnnxExporter(Exporter):
     """ONNX files with a free batch."""
 
-    precisions = ("fp32", "fp16", "int8")
-    derived = ("int8",)
+    precisions = ("fp32", "fp16", "int8", "mixed")
+    derived = ("int8", "mixed")
 
     def convert(self, job: ExportJob, output: Path, worker: Worker) -> None:
         """See `Exporter.convert`; an LSTM layer becomes ONNX's LSTM, faster than its steps."""
@@ -95,32 +95,36 @@ def convert(*, saved_model: str, output: str, precision: str, opset: int | None)
 
 
 def derive(*, master: str, output: str, opset: int | None, record: str) -> None:
-    """Writes the int8 .onnx file that is the same network as an int8 .tflite file.
+    """Writes the .onnx file that is the same network as an int8 or mixed .tflite file.
 
     Args:
         master: the .tflite file.
         output: the file to write.
-        opset: of the file, by default 18.
+        opset: of the file, by default 18, with int16 activations 21.
         record: JSON of the master's tensors (`IoRecord`), whose names the file gets.
 
     Raises:
         ConversionError: the converter failed, or left operators that are not ONNX.
+        InputError: the opset has no int16, and the master has.
     """
     from edgekit.export.qdq import refine
+    from edgekit.export.qdq_mixed import admit_int16, keep_float_layers
 
     tf2onnx = require("tf2onnx.convert", purpose="to convert to ONNX")
     _patch()
     try:
         model, _ = tf2onnx.from_tflite(
             master,
-            opset=opset or _DEFAULT_OPSET,
+            opset=min(opset or _DEFAULT_OPSET, _DEFAULT_OPSET),  # tf2onnx has no later ones
             custom_op_handlers={"TFL_GELU": (_gelu, [])},
         )
     except Exception as error:  # noqa: BLE001 the converter raises anything
         raise ConversionError(f"tf2onnx failed: {first_lines(error)}", where=master) from None
     tensors = IoRecord.model_validate_json(record)
     rename(model, [i.name for i in tensors.inputs], [o.name for o in tensors.outputs])
+    admit_int16(model, opset=opset)
     refine(model, tensors)
+    keep_float_layers(model)
     helper = require("onnx.helper", purpose="to convert to ONNX")
     helper.set_model_props(model, {ONNX_KEY: record})
     _write(model, output)

@@ -1,4 +1,4 @@
-"""To OpenVINO: from Keras for floats, from the int8 TFLite master for int8.
+"""To OpenVINO: from Keras for floats, from the TFLite master for int8 and mixed.
 
 The functions `convert` and `derive` run in a child process.
 
@@ -21,8 +21,8 @@ from edgekit.runtimes.metadata import OPENVINO_PATH, IoRecord
 class OpenVinoExporter(Exporter):
     """OpenVINO files with batch 1: its CPU plugin is slower with free dimensions."""
 
-    precisions = ("fp32", "fp16", "int8")
-    derived = ("int8",)
+    precisions = ("fp32", "fp16", "int8", "mixed")
+    derived = ("int8", "mixed")
 
     def convert(self, job: ExportJob, output: Path, worker: Worker) -> None:
         """See `Exporter.convert`."""
@@ -65,7 +65,7 @@ def convert(*, saved_model: str, output: str, precision: str) -> None:
 
 
 def derive(*, master: str, output: str, record: str) -> None:
-    """Writes the int8 .xml and .bin that are the same network as an int8 .tflite file.
+    """Writes the .xml and .bin that are the same network as an int8 or mixed .tflite file.
 
     Args:
         master: the .tflite file.

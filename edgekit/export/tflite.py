@@ -9,22 +9,37 @@ from typing import Any
 import numpy as np
 
 from edgekit.base.child import Worker
-from edgekit.base.errors import ConversionError, DataError
+from edgekit.base.errors import ConversionError, DataError, InputError
 from edgekit.base.extras import require
 from edgekit.export.base import Exporter, ExportJob, saved_model
 from edgekit.export.fourbit import narrow_weights
+from edgekit.export.mixed import mix_precisions
+from edgekit.models.files import has_ranges
 from edgekit.runtimes.session import match_names
+from edgekit.schema.names import Precision
 
 
 class TfliteExporter(Exporter):
     """TFLite files with batch 1, as devices run them."""
 
-    precisions = ("fp32", "fp16", "int8-dynamic", "int8", "int16x8", "int4-weight")
-    calibrated = ("int8", "int16x8")
+    precisions = ("fp32", "fp16", "int8-dynamic", "int8", "int16x8", "int4-weight", "mixed")
+    calibrated = ("int8", "int16x8", "mixed")
     trained = ("int8",)
 
     def convert(self, job: ExportJob, output: Path, worker: Worker) -> None:
-        """See `Exporter.convert`."""
+        """See `Exporter.convert`.
+
+        Raises:
+            InputError: mixed precision of a model that brings its ranges.
+            ConversionError: the converter failed, died, or passed a limit.
+        """
+        if job.precision == "mixed" and has_ranges(job.model):
+            raise InputError(
+                "the model brings the ranges of its activations, which mixed precision would not "
+                "keep",
+                where=str(job.model),
+                hint="export it in int8, or mix the precisions of the model before `qat`",
+            )
         worker.call(
             "edgekit.export.tflite:convert",
             saved_model=saved_model(job.model, worker, batch=1),
@@ -32,6 +47,7 @@ class TfliteExporter(Exporter):
             precision=job.precision,
             calibration=None if job.calibration is None else str(job.calibration.resolve()),
             calibration_samples=job.plan.calibration_samples if job.plan else None,
+            layers=dict(job.plan.layers) if job.plan else {},
         )
 
 
@@ -42,6 +58,7 @@ def convert(
     precision: str,
     calibration: str | None,
     calibration_samples: int | None,
+    layers: dict[str, Precision],
 ) -> None:
     """Writes a .tflite file.
 
@@ -52,23 +69,26 @@ def convert(
         output: the file to write.
         precision: fp32; fp16 (weights); int8-dynamic (weights int8, activations float at run
             time); int8 (per-channel weights, int8 inputs and outputs); int16x8 (int16 activations,
-            inputs and outputs); int4-weight (weights int4, activations float).
-        calibration: .npz of samples by input name, for int8 and int16x8; not needed for int8 of a
-            model that brings the ranges of its activations.
+            inputs and outputs); int4-weight (weights int4, activations float); mixed (int8 but for
+            `layers`).
+        calibration: .npz of samples by input name, for int8, int16x8 and mixed; not needed for
+            int8 of a model that brings the ranges of its activations.
         calibration_samples: use the first so many; None: all.
+        layers: of mixed, the precision of each Keras layer that is not int8, by name.
 
     Raises:
-        ConversionError: the converter failed.
+        ConversionError: the converter failed, or cannot treat a layer as planned.
+        InputError: a planned layer is not in the file.
         DataError: the calibration samples do not fit the inputs.
     """
     tf = require("tensorflow", purpose="to convert to TFLite")
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if precision not in ("fp32", "int4-weight"):
+    if precision not in ("fp32", "int4-weight", "mixed"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "fp16":
         converter.target_spec.supported_types = [tf.float16]
-    if precision in TfliteExporter.calibrated:
+    if precision in ("int8", "int16x8"):
         sets, kind = {
             "int8": (tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.int8),
             "int16x8": (
@@ -80,7 +100,7 @@ def convert(
         # Ranges that the model brings go before those that are seen on the samples.
         if calibration is not None or precision not in TfliteExporter.trained:
             converter.target_spec.supported_ops = [sets]
-            converter.representative_dataset = _representative(
+            converter.representative_dataset = representative(
                 saved_model, calibration, calibration_samples
             )
     try:
@@ -91,10 +111,13 @@ def convert(
         ) from None
     if precision == "int4-weight":
         content = narrow_weights(content)
+    elif precision == "mixed":
+        samples = representative(saved_model, calibration, calibration_samples)
+        content = mix_precisions(content, layers, list(samples()))
     Path(output).write_bytes(content)
 
 
-def _representative(
+def representative(
     saved_model: str, calibration: str | None, limit: int | None
 ) -> Callable[[], Iterator[dict[str, Any]]]:
     from edgekit.export.savedmodel import SIGNATURE

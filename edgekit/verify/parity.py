@@ -14,11 +14,12 @@ from edgekit.base.errors import DataError
 from edgekit.runtimes.open import open_session
 from edgekit.runtimes.session import Arrays, Session, match_names, run_raw, to_real
 from edgekit.schema.artifact import TensorInfo
-from edgekit.schema.recipe import Limits
+from edgekit.schema.recipe import DEFAULT_LIMITS, Limits
 from edgekit.schema.results import VerifyResult
 from edgekit.verify.metrics import classification_metrics, is_classification, top1
 
 _WORST_DB = -1000.0
+_MASTER_DB = 25.0
 _ROUNDING = 1e-9
 
 
@@ -139,6 +140,20 @@ def compare(
     if limits is not None:
         failures += [*_broken(result, limits), *_broken_steps(steps, limits)]
     return result.model_copy(update={"passed": not failures, "failures": tuple(failures)})
+
+
+def master_limits(limits: Limits, outputs: tuple[TensorInfo, ...]) -> Limits:
+    """What a derived file is held to against the .tflite file that it derives from.
+
+    Args:
+        limits: of the derived file against the Keras model.
+        outputs: of the .tflite file. int8 outputs are held to steps, by default those of int8;
+            finer ones, where a step inside is many steps of the output, to an SNR.
+    """
+    if any(info.dtype != "int8" for info in outputs):
+        return Limits(min_snr_db=_MASTER_DB)
+    steps = limits if limits.max_step_diff is not None else DEFAULT_LIMITS["int8"]
+    return Limits(max_step_diff=steps.max_step_diff, min_within_steps=steps.min_within_steps)
 
 
 def verify_file(

@@ -1,0 +1,114 @@
+"""Which Keras layers the operators of a .tflite file come from, and the precision of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgekit.base.errors import InputError, did_you_mean
+from edgekit.graph.layers import layer_names
+from edgekit.graph.types import Graph, Op
+from edgekit.profiling.view import WEIGHTED, GraphView
+from edgekit.schema.names import Precision
+
+CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
+_KERNEL_RANK = 2
+_VALUES = frozenset({"float16", "float32", "int16", "int8", "uint8"})
+
+
+def op_layers(graph: Graph) -> list[frozenset[str]]:
+    """The layers of each operator: several where the converter fused them, none if no name tells.
+
+    The names of a fused operator's nodes are joined in that of its output; a kernel's name tells
+    where the output's name was replaced by that of the graph's output.
+    """
+    parts: list[tuple[int, str]] = []
+    for op in graph.ops:
+        names = [graph.tensors[index].name for index in op.outputs[:1]]
+        if op.kind in WEIGHTED:
+            kernels = (graph.tensors[index] for index in op.inputs)
+            names += [t.name for t in kernels if t.constant and len(t.shape) >= _KERNEL_RANK]
+        parts += [(op.index, part) for name in names for part in name.split(";") if "/" in part]
+    found: dict[int, set[str]] = {op.index: set() for op in graph.ops}
+    for (index, _), name in zip(parts, layer_names([[part] for _, part in parts]), strict=True):
+        if name:
+            found[index].add(name)
+    known = set[str]().union(*found.values())
+    for op in graph.ops:  # an activation that lost its name ends the layer before it
+        if op.layer in known and not found[op.index]:
+            found[op.index].add(op.layer)
+    return [frozenset(found[op.index]) for op in graph.ops]
+
+
+def planned_ops(graph: Graph, layers: Mapping[str, Precision], *, where: str) -> dict[int, str]:
+    """The planned precision of operators, by their index; those of no planned layer are left out.
+
+    Args:
+        graph: of a .tflite file as the converter makes it.
+        layers: precision by Keras layer; a layer stands for the layers within it too.
+        where: for errors.
+
+    Raises:
+        InputError: the file has no operator of a layer, or two precisions for one operator.
+    """
+    of_ops = op_layers(graph)
+    known = set[str]().union(*of_ops)
+    planned: dict[int, str] = {}
+    reasons: dict[int, str] = {}
+    for name, precision in layers.items():
+        ours = {layer for layer in known if layer == name or layer.startswith(f"{name}/")}
+        if not ours:
+            raise InputError(
+                f"no operator of the file comes from a layer '{name}'",
+                where=where,
+                hint=did_you_mean(name, known),
+            )
+        for op in (op for op in graph.ops if of_ops[op.index] & ours):
+            if planned.get(op.index, precision) != precision:
+                raise InputError(
+                    f"'{name}' is planned in {precision} and '{reasons[op.index]}' in "
+                    f"{planned[op.index]}, and both are one {op.name}",
+                    where=where,
+                    hint="plan one precision for layers that are fused",
+                )
+            planned[op.index], reasons[op.index] = precision, name
+    return planned
+
+
+def read_precision(view: GraphView, op: Op) -> str | None:
+    """The precision that an operator of a .tflite file has; None if it handles no values.
+
+    A `Precision`, or the dtypes of its activations or kernel where they make none.
+    """
+    around = [*view.activations_in(op), *view.tensors(op.outputs)]
+    dtypes = {tensor.dtype for tensor in around if tensor.dtype in _VALUES}
+    if not dtypes:
+        return None
+    if len(dtypes) > 1:
+        return " and ".join(sorted(dtypes))
+    if op.kind in WEIGHTED and dtypes & {"int16", "int8"}:
+        kernels = {t.dtype for t in view.weights_in(op) if len(t.shape) >= _KERNEL_RANK}
+        if kernels - {"int8"}:
+            return f"{dtypes.pop()} with weights in {' and '.join(sorted(kernels))}"
+    return view.op_precision(op)
+
+
+def layer_precisions(graph: Graph) -> dict[str, str]:
+    """The precision of each layer of a .tflite file, by name.
+
+    Where operators of one layer differ, all of their precisions, joined by "+".
+    """
+    view = GraphView(graph)
+    found: dict[str, set[str]] = {}
+    for op, layers in zip(graph.ops, op_layers(graph), strict=True):
+        precision = None if op.name in CONVERSIONS else read_precision(view, op)
+        for layer in layers if precision else ():
+            found.setdefault(layer, set()).add(str(precision))
+    return {layer: "+".join(sorted(precisions)) for layer, precisions in found.items()}
+
+
+def is_mixed(graph: Graph) -> bool:
+    """Whether a .tflite file has layers in integers, and layers in another precision."""
+    view = GraphView(graph)
+    heavy = [op for op in graph.ops if op.kind in WEIGHTED and view.weights_in(op)]
+    found = {view.op_precision(op) for op in heavy}
+    return len(found) > 1 and bool(found & {"int8", "int16x8"})
