@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgekit.base.extras import require
 from edgekit.compress.channels import by_output, output_factors
+from edgekit.models.ranges import Calibration, Histogram, choose_range
 
 Values = NDArray[Any]
 
@@ -39,16 +40,28 @@ def on_grid(kind: str, kernel: Values) -> bool:
     return bool(np.abs(kernel / steps - np.round(kernel / steps)).max(initial=0) < 1e-3)
 
 
-def quantized_activations(tensors: list[Any], like: list[Any]) -> list[Any]:
-    """Tensors on the affine grid of one step that min-max calibration gives them.
+def quantized_activations(
+    tensors: list[Any],
+    like: list[Any],
+    calibration: Calibration = "minmax",
+    percentile: float = 99.99,
+) -> list[Any]:
+    """Tensors on the affine grid of one step that calibration gives them.
 
     Args:
         tensors: batches of values to quantize.
         like: batches of the values that calibration sees.
+        calibration: how the range is chosen; see `edgekit.models.ranges`.
+        percentile: in percent, for that.
     """
     ops = require("keras", purpose="to quantize").ops
-    low = min(0.0, *(float(ops.min(tensor)) for tensor in like))
-    high = max(0.0, *(float(ops.max(tensor)) for tensor in like))
+    histogram = Histogram.between(
+        min(float(ops.min(tensor)) for tensor in like),
+        max(float(ops.max(tensor)) for tensor in like),
+    )
+    for tensor in like:
+        histogram.add(np.asarray(tensor))
+    low, high = choose_range(histogram, calibration, percentile)
     step = (high - low) / 255 or 1.0
     zero = round(-128 - low / step)
     result = []

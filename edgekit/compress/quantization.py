@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekit.base.errors import DataError, PreconditionError
 from edgekit.compress.calibration import check_calibration
 from edgekit.compress.contract import Pass, PassContext, PassResult, run_alone
 from edgekit.compress.kernels import find_kernels
 from edgekit.data.dataset import Dataset, Split
+from edgekit.models.ranges import Calibration
 from edgekit.runtimes.session import match_names
 from edgekit.schema.base import Document
 from edgekit.schema.plan import QuantizationPlan
@@ -32,6 +33,25 @@ class QuantizeArgs(Document):
     samples: int | None = Field(
         None, ge=1, description="of the calibration split to use; by default all"
     )
+    calibration: Calibration = Field(
+        "minmax", description="int8: how the ranges of activations are chosen"
+    )
+    percentile: float = Field(99.99, gt=50, le=100, description="of calibration: percentile")
+    engine: Literal["derived", "native"] = Field(
+        "derived",
+        description="of int8 in ONNX and OpenVINO: derived from the TFLite file, or the runtime's "
+        "own quantizer",
+    )
+
+    @model_validator(mode="after")
+    def _of_int8(self) -> QuantizeArgs:
+        if self.precision == "int16x8" and self.calibration != "minmax":
+            raise ValueError(
+                "int16x8 takes the ranges that are seen (minmax): its steps are fine enough"
+            )
+        if self.precision != "int8" and (self.calibration != "minmax" or self.engine != "derived"):
+            raise ValueError(f"'calibration' and 'engine' are for int8 (found {self.precision})")
+        return self
 
 
 class Quantize(Pass[QuantizeArgs]):
@@ -43,8 +63,16 @@ class Quantize(Pass[QuantizeArgs]):
 
     def plans(self) -> QuantizationPlan:
         """The plan, as far as the arguments tell."""
+        return self._plan(self.args.samples)
+
+    def _plan(self, samples: int | None) -> QuantizationPlan:
+        args = self.args
         return QuantizationPlan(
-            precision=self.args.precision, calibration_samples=self.args.samples
+            precision=args.precision,
+            calibration_samples=samples,
+            engine=args.engine,
+            calibration=args.calibration,
+            percentile=args.percentile,
         )
 
     def requires(self, model: keras.Model, context: PassContext) -> None:
@@ -89,6 +117,8 @@ class Quantize(Pass[QuantizeArgs]):
         bits = _BITS[self.args.precision]
         report = {
             "precision": self.args.precision,
+            "ranges": self.args.calibration,
+            "engine": self.args.engine,
             "layers": [
                 {
                     "layer": k.layer,
@@ -104,8 +134,7 @@ class Quantize(Pass[QuantizeArgs]):
             "calibration": figures,
             "warnings": warnings,
         }
-        plan = QuantizationPlan(precision=self.args.precision, calibration_samples=samples)
-        return PassResult(model, False, report, plan)
+        return PassResult(model, False, report, self._plan(samples))
 
 
 def _calibration(dataset: Dataset | None) -> Split | None:

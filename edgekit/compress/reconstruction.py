@@ -26,6 +26,7 @@ from edgekit.compress.grid import nearest, on_grid, quantized_activations
 from edgekit.compress.kernels import find_kernels
 from edgekit.compress.rebuild import rebuild
 from edgekit.models.calls import Call, CallGraph, call_graph
+from edgekit.models.ranges import Calibration
 from edgekit.schema.base import Document
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class ReconstructArgs(Document):
     """Arguments of the passes that put weights on the int8 grid."""
 
     samples: int = Field(256, ge=1, description="of the calibration split to fit on")
+    calibration: Calibration = Field(
+        "minmax", description="of the activations' ranges; give `quantize` the same"
+    )
+    percentile: float = Field(99.99, gt=50, le=100, description="of calibration: percentile")
     skip: tuple[str, ...] = Field((), description="layers to leave alone; * and ? match")
     strict: bool = Field(False, description="a layer that cannot be treated is an error")
 
@@ -129,7 +134,12 @@ class Reconstruct(Pass[R]):
             kind = kind_of(call.layer)
             if kind is not None:
                 value = call.inputs[0]
-                instead[value] = quantized_activations(coded[value], exact[was.inputs[0]])
+                instead[value] = quantized_activations(
+                    coded[value],
+                    exact[was.inputs[0]],
+                    self.args.calibration,
+                    self.args.percentile,
+                )
                 if id(call.layer) not in done and self._treats(call.label, call.layer):
                     done.add(id(call.layer))
                     with linear(was.layer):

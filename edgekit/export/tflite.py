@@ -120,6 +120,11 @@ def convert(
 def representative(
     saved_model: str, calibration: str | None, limit: int | None
 ) -> Callable[[], Iterator[dict[str, Any]]]:
+    """The samples of an .npz as the converter takes them: one by one, by input name.
+
+    Raises:
+        DataError: they are missing, or do not fit the inputs.
+    """
     from edgekit.export.savedmodel import SIGNATURE
 
     if calibration is None:

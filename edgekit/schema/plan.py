@@ -23,12 +23,16 @@ class QuantizationPlan(Document):
         layers: of a `mixed` plan, the precision of each Keras layer that is not int8, by name.
         engine: of int8 in ONNX and OpenVINO: `derived` from the TFLite file, the same network
             bit for bit, or the runtime's own (`native`) quantizer.
+        calibration: how the ranges of activations of an int8 TFLite file are chosen.
+        percentile: in percent, for that.
     """
 
     precision: Precision
     calibration_samples: int | None = Field(None, ge=1)
     layers: dict[str, Precision] = Field(default_factory=dict)
     engine: Literal["derived", "native"] = "derived"
+    calibration: Literal["minmax", "percentile", "mse", "entropy"] = "minmax"
+    percentile: float = Field(99.99, gt=50, le=100)
 
 
 def plan_path(model: Path) -> Path:

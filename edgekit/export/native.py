@@ -1,0 +1,210 @@
+"""int8 by the runtimes' own quantizers, at their best settings, from the float model.
+
+ONNX Runtime's static quantizer for ONNX, NNCF for OpenVINO. Their defaults lose 10 to 20 dB; the
+settings here were measured. The functions `quantize_onnx` and `quantize_openvino` run in a child
+process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.base.child import Worker
+from edgekit.base.errors import ConversionError, InputError
+from edgekit.base.extras import require, versions
+from edgekit.export.base import Exporter, ExportJob
+from edgekit.export.tflite import first_lines
+from edgekit.models.files import has_ranges
+from edgekit.runtimes.session import Arrays, match_names
+
+_QUANTIZERS = {"onnx": "quantize_onnx", "openvino": "quantize_openvino"}
+
+
+class NativeExporter(Exporter):
+    """One of the exporters, with int8 by the quantizer of the format's own runtime.
+
+    Args:
+        inner: makes the float file.
+    """
+
+    precisions = ("int8",)
+    calibrated = ("int8",)
+
+    def __init__(self, inner: Exporter) -> None:
+        self._inner = inner
+
+    @staticmethod
+    def takes(job: ExportJob) -> bool:
+        """Whether the job's plan asks for it."""
+        planned = job.plan is not None and job.plan.engine == "native"
+        return planned and job.precision == "int8" and job.format in _QUANTIZERS
+
+    def convert(self, job: ExportJob, output: Path, worker: Worker) -> dict[str, Any]:
+        """See `Exporter.convert`; returns the engine.
+
+        Raises:
+            InputError: the model brings its ranges, which another quantizer would not keep.
+            ConversionError: the converter or the quantizer failed.
+        """
+        if has_ranges(job.model):
+            raise InputError(
+                "the model brings the ranges of its activations, which the runtime's own "
+                "quantizer would not keep",
+                where=str(job.model),
+                hint="leave out 'engine: native', or 'qat'",
+            )
+        source = output.with_name(f"float-{output.name}")
+        self._inner.convert(replace(job, precision="fp32"), source, worker)
+        try:
+            worker.call(
+                f"{__name__}:{_QUANTIZERS[job.format]}",
+                source=str(source),
+                output=str(output),
+                calibration=str(job.calibration.resolve()) if job.calibration else "",
+                samples=job.plan.calibration_samples if job.plan else None,
+            )
+        finally:
+            for path in (source, source.with_suffix(".bin")):
+                path.unlink(missing_ok=True)
+        libraries = {"onnx": "onnxruntime", "openvino": "nncf"}
+        return {"engine": "native", "quantizer": versions(libraries[job.format])}
+
+
+def quantize_onnx(*, source: str, output: str, calibration: str, samples: int | None) -> None:
+    """Writes an int8 .onnx file with quantize-dequantize nodes and float inputs and outputs.
+
+    Weights are int8 on -127 ... 127, a scale an output channel. Activations are uint8: x86 has
+    fused kernels for uint8 with int8 weights only, Arm for both, and the values are the same.
+
+    Args:
+        source: the float .onnx file.
+        output: the file to write.
+        calibration: .npz of samples by input name.
+        samples: use the first so many; None: all.
+
+    Raises:
+        ConversionError: the quantizer failed.
+        DataError: the samples do not fit the inputs.
+    """
+    onnx = require("onnx", purpose="to quantize with ONNX Runtime")
+    quantization = require("onnxruntime.quantization", purpose="to quantize with ONNX Runtime")
+    prepare = require("onnxruntime.quantization.shape_inference", purpose="to quantize")
+    inputs = [value.name for value in onnx.load(source).graph.input]
+    arrays = _calibration(calibration, inputs, samples)
+    prepared = str(Path(output).with_suffix(".prepared.onnx"))
+    try:
+        # Folds normalizations; without it 1 to 6 dB are lost. onnx's own shape inference will do.
+        prepare.quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared,
+            output,
+            _reader(quantization, arrays),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+        )
+    except Exception as error:  # noqa: BLE001 the quantizer raises anything
+        raise ConversionError(
+            f"ONNX Runtime's quantizer failed: {first_lines(error)}", where="onnx int8"
+        ) from None
+    finally:
+        Path(prepared).unlink(missing_ok=True)
+
+
+def _reader(quantization: Any, arrays: Arrays) -> Any:
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._samples = _each(arrays)
+
+        def get_next(self) -> Arrays | None:
+            return next(self._samples, None)
+
+    return Reader()
+
+
+def quantize_openvino(*, source: str, output: str, calibration: str, samples: int | None) -> None:
+    """Writes an int8 .xml and .bin with float inputs and outputs.
+
+    Ranges are min-max instead of means of them, and the biases of all layers are corrected one
+    after the other; for transformers attention is recognized, and activations are not smoothed.
+    Weights keep all 8 bits, as in the derived files; NNCF gives the first layer 7 for CPUs whose
+    sums of products saturate at 16 bits.
+
+    Args:
+        source: the float .xml file.
+        output: the .xml to write.
+        calibration: .npz of samples by input name.
+        samples: use the first so many; None: all.
+
+    Raises:
+        ConversionError: NNCF failed.
+        DataError: the samples do not fit the inputs.
+        MissingDependencyError: nncf is not installed.
+    """
+    ov = require("openvino", purpose="to quantize for OpenVINO")
+    nncf = require("nncf", purpose="to quantize for OpenVINO by its own quantizer")
+    ranges = require("nncf.quantization.range_estimator", purpose="to quantize for OpenVINO")
+    advanced = require("nncf.quantization.advanced_parameters", purpose="to quantize for OpenVINO")
+    offline = require("openvino._offline_transformations", purpose="to quantize for OpenVINO")
+    model = ov.Core().read_model(source)
+    # Folds normalizations, so that layers have the biases that NNCF corrects.
+    offline.apply_moc_transformations(model, cf=False, smart_reshape=False)
+    arrays = _calibration(calibration, [port.any_name for port in model.inputs], samples)
+    count = len(next(iter(arrays.values())))
+    attends = has_attention(model)
+    options: dict[str, Any] = {
+        "activations_range_estimator_params": ranges.RangeEstimatorParametersSet.MINMAX,
+        "overflow_fix": advanced.OverflowFix.DISABLE,
+    }
+    if attends:
+        options["smooth_quant_alphas"] = nncf.AdvancedSmoothQuantParameters(matmul=-1)
+    try:
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(list(_each(arrays))),
+            subset_size=count,
+            fast_bias_correction=False,
+            model_type=nncf.ModelType.TRANSFORMER if attends else None,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(**options),
+        )
+    except Exception as error:  # noqa: BLE001 NNCF raises anything
+        raise ConversionError(f"NNCF failed: {first_lines(error)}", where="openvino int8") from None
+    ov.save_model(quantized, output, compress_to_fp16=False)
+
+
+def has_attention(model: Any) -> bool:
+    """Whether an `openvino.Model` multiplies two activations, one of them out of a softmax."""
+    for node in model.get_ops():
+        if node.get_type_name() == "ScaledDotProductAttention":
+            return True
+        if node.get_type_name() == "MatMul" and any(
+            _comes_from_softmax(value) for value in node.input_values()
+        ):
+            return True
+    return False
+
+
+def _comes_from_softmax(value: Any) -> bool:
+    node = value.get_node()
+    while node.get_type_name() in ("Reshape", "Transpose", "Convert", "Squeeze", "Unsqueeze"):
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Softmax")
+
+
+def _calibration(path: str, names: list[str], limit: int | None) -> Arrays:
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = match_names(tuple(names), {name: archive[name] for name in archive.files})
+    return {name: array[:limit] for name, array in arrays.items()}
+
+
+def _each(arrays: Arrays) -> Iterator[Arrays]:
+    """The samples one by one, with a batch axis of 1."""
+    for index in range(len(next(iter(arrays.values())))):
+        yield {name: array[index : index + 1] for name, array in arrays.items()}
