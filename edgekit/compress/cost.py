@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 
 Measure = Literal["macs", "parameters", "bytes"]
 MEASURES: tuple[Measure, ...] = ("macs", "parameters", "bytes")
+
+
+class Cost(Protocol):
+    """A cost of a network by the channels that go.
+
+    Attributes:
+        total: with all channels.
+    """
+
+    total: float
+
+    def without(self, gone: Ids) -> float:
+        """The cost without these channels (`Group.roots`)."""
 
 
 def costs(model: keras.Model) -> dict[Measure, int]:
@@ -49,7 +62,7 @@ class CostModel:
     """
 
     def __init__(self, model: keras.Model, network: Network, measure: Measure) -> None:
-        self.total = costs(model)[measure]
+        self.total: float = costs(model)[measure]
         self._ids = len(network.coupling)
         calls = Counter(id(call.layer) for call in network.graph.calls)
         self._layers: list[tuple[float, list[list[Ids | int]]]] = []

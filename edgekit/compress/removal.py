@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgekit.compress.cost import CostModel
+from edgekit.compress.cost import Cost
 from edgekit.compress.coupling import Ids
 from edgekit.compress.importance import Scores
 from edgekit.compress.network import Group
@@ -90,7 +90,7 @@ def by_count(removals: Sequence[Removal], most: int) -> Ids:
     return _joined(removals[: int(np.searchsorted(counts, most, side="right"))])
 
 
-def by_cost(removals: Sequence[Removal], cost: CostModel, goal: float) -> Ids | None:
+def by_cost(removals: Sequence[Removal], cost: Cost, goal: float) -> Ids | None:
     """The fewest removals, in order, that bring the cost to the goal; None if all do not."""
     order = range(len(removals) + 1)
     count = bisect_left(order, -goal, key=lambda first: -cost.without(_joined(removals[:first])))

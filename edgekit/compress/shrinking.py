@@ -8,9 +8,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from edgekit.base.errors import PostconditionError, PreconditionError
+from edgekit.compress.budget import Aim, ShrinkBudget, aim_of, prediction, says
 from edgekit.compress.constraints import constraints_of
 from edgekit.compress.contract import Pass, PassContext, PassResult, check_layer_names, run_alone
-from edgekit.compress.cost import MEASURES, CostModel, Measure, costs
+from edgekit.compress.cost import costs
 from edgekit.compress.finetuning import (
     LayerShares,
     TuneArgs,
@@ -24,11 +25,11 @@ from edgekit.compress.finetuning import (
     untreated_rows,
 )
 from edgekit.compress.importance import NEED_DATA, Criterion, importance
+from edgekit.compress.latency import usual_precision
 from edgekit.compress.network import Group, Network, trace
 from edgekit.compress.removal import Removal, Room, by_cost, by_count, by_share, order_removals
 from edgekit.compress.surgery import remove_channels
 from edgekit.data.dataset import Dataset
-from edgekit.schema.base import Document
 
 if TYPE_CHECKING:
     import keras
@@ -36,25 +37,7 @@ if TYPE_CHECKING:
     from edgekit.compress.coupling import Ids
 
 Share = float
-
-
-class ShrinkBudget(Document):
-    """What the model may cost at most: a share of what it costs, if at most 1, else a number."""
-
-    macs: float | None = Field(None, gt=0, description="multiply-accumulates for one sample")
-    parameters: float | None = Field(None, gt=0, description="weights")
-    bytes: float | None = Field(None, gt=0, description="of the weights, as Keras stores them")
-
-    @model_validator(mode="after")
-    def _one(self) -> ShrinkBudget:
-        if len(self.model_fields_set) != 1:
-            raise ValueError("name one of macs, parameters, bytes")
-        return self
-
-    def goal(self) -> tuple[Measure, float]:
-        """The measure, and the number or share."""
-        ((name, value),) = self.model_dump(include=self.model_fields_set).items()
-        return next(measure for measure in MEASURES if measure == name), float(value)
+_ROUNDING = 1e-9  # of costs that are no whole numbers
 
 
 class ShrinkArgs(TuneArgs):
@@ -113,35 +96,37 @@ class Shrink(Pass[ShrinkArgs]):
     def apply(self, model: keras.Model, context: PassContext) -> PassResult:
         """Removes and fine-tunes, step by step."""
         network = trace(model)
-        before = costs(model)
-        multiple = self._multiple(context)
+        aim = None if self.args.budget is None else aim_of(self.args.budget, model, context)
+        multiple = self._multiple(context, aim)
         original = {group.makers: len(group.roots) for group in network.groups()}
         history: dict[str, list[float]] = {}
         small = model
         for step in range(1, self.args.steps + 1):
             found = network if small is model else trace(small)
-            gone = self._chosen(small, found, original, step, before, multiple, context)
+            gone = self._chosen(small, found, original, step, aim, multiple, context)
             if len(gone):
                 small = remove_channels(small, found, gone)
             if small is not model:
                 for key, values in self._tuned(small, step, context).items():
                     history.setdefault(key, []).extend(values)
-        report = self._report(model, small, network, before, multiple)
-        return PassResult(small, small is not model, {**report, "history": history})
+        report = self._report(model, small, network, multiple)
+        predictions = self._predictions(model, small, aim, context)
+        report = {**report, "predicted_latency": predictions, "history": history}
+        return PassResult(small, small is not model, report)
 
     def ensures(self, before: keras.Model, result: PassResult, context: PassContext) -> None:
         """Checks that layers keep their names, and that the budget is met."""
         super().ensures(before, result, context)
         check_layer_names(before, result.model)
         if self.args.budget is not None:
-            measure, goal = self.args.budget.goal()
-            most = goal * costs(before)[measure] if goal <= 1 else goal
-            now = costs(result.model)[measure]
-            if now > most:
-                raise PostconditionError(f"{now:,} {measure} are more than {most:,.0f}")
+            aim = aim_of(self.args.budget, before, context)
+            now = aim.cost(result.model)
+            if now > aim.most * (1 + _ROUNDING):
+                raise PostconditionError(f"{says(now)} {aim.name} are more than {says(aim.most)}")
 
-    def _multiple(self, context: PassContext) -> int:
-        liked = [target.channel_multiple for target in context.targets]
+    def _multiple(self, context: PassContext, aim: Aim | None) -> int:
+        targets = [*context.targets, *(aim.target[:1] if aim and aim.target else ())]
+        liked = [target.channel_multiple for target in targets]
         return self.args.round_to or max(liked, default=1)
 
     def _chosen(
@@ -150,7 +135,7 @@ class Shrink(Pass[ShrinkArgs]):
         network: Network,
         original: dict[Any, int],
         step: int,
-        before: dict[Measure, int],
+        aim: Aim | None,
         multiple: int,
         context: PassContext,
     ) -> Ids:
@@ -167,11 +152,8 @@ class Shrink(Pass[ShrinkArgs]):
         scores = importance(args.criterion, model, network, samples, context.train.loss)
         removals = order_removals(groups, rooms, scores, by_importance=args.scope == "model")
         part = step / args.steps
-        if args.budget is not None:
-            measure, goal = args.budget.goal()
-            start = before[measure]
-            end = goal * start if goal <= 1 else goal
-            return _within(model, network, removals, measure, start + (end - start) * part)
+        if aim is not None:
+            return _within(model, network, removals, aim, aim.after(part))
         if args.scope == "model":
             ratio = 0.5 if args.ratio is None else args.ratio
             gone = sum(original.values()) - sum(len(group.roots) for group in network.groups())
@@ -200,12 +182,20 @@ class Shrink(Pass[ShrinkArgs]):
         args = self.args.model_copy(update={"epochs": now})
         return tune(model, args, context, [constraints_of(model).callback()])
 
+    def _predictions(
+        self, model: keras.Model, small: keras.Model, aim: Aim | None, context: PassContext
+    ) -> list[dict[str, Any]]:
+        """The latency on the budget's target, and on all that the model is made for."""
+        pairs = {target.name: (target, usual_precision(target)) for target in context.targets}
+        if aim is not None and aim.target is not None:
+            pairs[aim.target[0].name] = aim.target
+        return [prediction(model, small, *pair) for pair in pairs.values()]
+
     def _report(
         self,
         model: keras.Model,
         small: keras.Model,
         network: Network,
-        before: dict[Measure, int],
         multiple: int,
     ) -> dict[str, Any]:
         now = _channels(trace(small))
@@ -228,7 +218,7 @@ class Shrink(Pass[ShrinkArgs]):
                 self.args, network.untreated, [wired.label for wired, *_ in network.made()]
             ),
             "round_to": multiple,
-            "costs_before": before,
+            "costs_before": costs(model),
             "costs": costs(small),
             "gzip_bytes_before": gzip_bytes(model),
             "gzip_bytes": gzip_bytes(small),
@@ -237,20 +227,16 @@ class Shrink(Pass[ShrinkArgs]):
 
 
 def _within(
-    model: keras.Model,
-    network: Network,
-    removals: list[Removal],
-    measure: Measure,
-    goal: float,
+    model: keras.Model, network: Network, removals: list[Removal], aim: Aim, goal: float
 ) -> Ids:
-    """The fewest removals that bring the model into a budget."""
-    cost = CostModel(model, network, measure)
+    """The fewest removals that bring the model to a goal on the way to its budget."""
+    cost = aim.model(model, network)
     gone = by_cost(removals, cost, goal)
     if gone is None:
         everything = np.concatenate([np.empty(0, np.int64), *(one.roots for one in removals)])
         raise PreconditionError(
-            f"the budget of {goal:,.0f} {measure} cannot be met: with all channels removed that "
-            f"may go, {cost.without(everything):,.0f} of {cost.total:,} stay",
+            f"the budget of {says(goal)} {aim.name} cannot be met: with all channels removed that "
+            f"may go, {says(cost.without(everything))} of {says(cost.total)} stay",
             hint="a larger budget, a larger max_ratio, a smaller round_to, or less under 'skip'",
         )
     return gone
