@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,17 @@ from numpy.typing import NDArray
 from edgekit.base.child import Worker
 from edgekit.base.errors import EdgekitError
 from edgekit.base.extras import require
-from edgekit.export.base import saved_model
+from edgekit.export.base import ExportJob, saved_model
+from edgekit.export.exporter import EXPORTERS
+from edgekit.schema.names import Format
 
 Arrays = dict[str, NDArray[Any]]
 Quantizer = Callable[[str, Arrays, str, bool], None]
 Setting = Literal["default", "best"]
 
 _PURPOSE = "as a peer of the benchmark"
-_SUFFIXES = {"litert": ".tflite", "onnxruntime": ".onnx", "openvino": ".xml"}
+SUFFIXES: dict[Format, str] = {"tflite": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
+FORMATS: dict[str, Format] = {"litert": "tflite", "onnxruntime": "onnx", "openvino": "openvino"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def quantize_with(
         attention: whether the network has attention layers.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    output = folder / f"{peer.name}{_SUFFIXES[peer.runtime]}"
+    output = folder / f"{peer.name}{SUFFIXES[FORMATS[peer.runtime]]}"
     settings = peer.describe(attention)
     started = time.perf_counter()
     try:
@@ -126,24 +129,17 @@ def exact(error: EdgekitError) -> str:
 
 def _source(kind: str, model: Path, folder: Path, worker: Worker) -> tuple[str, float]:
     """The float file that a peer starts from, and the seconds that it took to make once."""
-    batch = None if kind == "onnx" else 1
     record = folder / f"fp32-{kind}.seconds"
-    suffix = {"saved_model": "", "tflite": ".tflite", "onnx": ".onnx", "openvino": ".xml"}[kind]
     started = time.perf_counter()
-    # An LSTM stays one operator in ONNX, as edgekit's own files have it.
-    saved = saved_model(model, worker, batch=batch, keep_lstm=kind == "onnx")
     if kind == "saved_model":
-        path = saved
+        path = saved_model(model, worker, batch=1)
     else:
-        path = str((folder / f"fp32{suffix}").resolve())
+        format_ = cast("Format", kind)
+        output = (folder / f"fp32{SUFFIXES[format_]}").resolve()
+        path = str(output)
         if not record.exists():
-            settings: dict[str, Any] = {"saved_model": saved, "output": path, "precision": "fp32"}
-            extra: dict[str, dict[str, Any]] = {
-                "tflite": {"calibration": None, "calibration_samples": None},
-                "onnx": {"opset": None},
-                "openvino": {},
-            }
-            worker.call(f"edgekit.export.{kind}:convert", **settings, **extra[kind])
+            job = ExportJob(model, format_, "fp32", output)
+            EXPORTERS.get(format_)().convert(job, output, worker)
     if not record.exists():
         record.write_text(str(time.perf_counter() - started))
     return path, float(record.read_text())
@@ -273,10 +269,13 @@ def _ort_best(source: str, samples: Arrays, output: str, attention: bool) -> Non
 def _nncf(model: Any, rows: list[Any], *, best: bool, attention: bool) -> Any:
     nncf = require("nncf", purpose=_PURPOSE)
     estimators = require("nncf.quantization.range_estimator", purpose=_PURPOSE)
+    parameters = require("nncf.quantization.advanced_parameters", purpose=_PURPOSE)
     if not best:
         return nncf.quantize(model, nncf.Dataset(rows))
     advanced: dict[str, Any] = {
-        "activations_range_estimator_params": estimators.RangeEstimatorParametersSet.MINMAX
+        "activations_range_estimator_params": estimators.RangeEstimatorParametersSet.MINMAX,
+        # The first layer keeps 8 bits: only CPUs without VNNI need fewer.
+        "overflow_fix": parameters.OverflowFix.DISABLE,
     }
     if attention:
         advanced["smooth_quant_alphas"] = nncf.AdvancedSmoothQuantParameters(matmul=-1)
@@ -341,9 +340,9 @@ PEERS: tuple[Peer, ...] = (
          " min-max", _ort_best),
     Peer("NNCF ONNX", "default", "onnxruntime", "onnx", "nncf.quantize", _nncf_onnx_default),
     Peer("NNCF ONNX", "best", "onnxruntime", "onnx", "quant_pre_process, min-max ranges, full bias "
-         "correction", _nncf_onnx_best, _TRANSFORMER),
+         "correction, no overflow fix", _nncf_onnx_best, _TRANSFORMER),
     Peer("NNCF OpenVINO", "default", "openvino", "openvino", "nncf.quantize",
          _nncf_openvino_default),
-    Peer("NNCF OpenVINO", "best", "openvino", "openvino", "min-max ranges, full bias correction",
+    Peer("NNCF OpenVINO", "best", "openvino", "openvino", "min-max ranges, full bias correction, no overflow fix",
          _nncf_openvino_best, _TRANSFORMER),
 )  # fmt: skip

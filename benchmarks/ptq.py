@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from measure import ROUNDS, child, latencies, quality, sizes
 from numpy.typing import NDArray
-from peers import PEERS, Made, has_attention, quantize_with
+from peers import FORMATS, PEERS, Made, has_attention, quantize_with
+from peers import SUFFIXES as SUFFIXES
 from peers import exact as exact
 from reference import Reference, score
 
@@ -31,12 +32,7 @@ from edgekit.schema.plan import QuantizationPlan
 from edgekit.schema.recipe import Limits
 from edgekit.training.evaluate import record_outputs
 
-RUNTIMES: dict[Format, str] = {
-    "tflite": "litert",
-    "onnx": "onnxruntime",
-    "openvino": "openvino",
-}
-SUFFIXES: dict[Format, str] = {"tflite": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
+RUNTIMES: dict[Format, str] = {format_: runtime for runtime, format_ in FORMATS.items()}
 EDGEKIT: dict[str, tuple[str, ...]] = {
     "default": ("quantize",),
     "best": ("equalize", "adaround", "correct_bias", "quantize"),
