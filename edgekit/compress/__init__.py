@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgekit.compress.accuracy_control import fallback as fallback
     from edgekit.compress.adaptive_rounding import adaround as adaround
+    from edgekit.compress.assignment import mixed_precision as mixed_precision
     from edgekit.compress.bias_correction import correct_bias as correct_bias
     from edgekit.compress.clustering import cluster as cluster
     from edgekit.compress.distillation import distill as distill
