@@ -12,6 +12,8 @@ from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, e
 EXAMPLES = examples(
     "edgekit debug model.keras model-int8.tflite --data x.npz",
     "edgekit debug model.keras m-fp32.tflite m-int8.tflite m.onnx m.xml --data x.npz --all",
+    "edgekit debug model.keras m-fp32.tflite m-int8.tflite --data x.npz \\",
+    "    --target raspberry-pi-4                # is int8 slower, here or there, and why",
     "edgekit debug model.keras model-int8.tflite --data x.npz --try    # test what is proposed",
 )
 
@@ -24,6 +26,9 @@ def command(
     speed: Annotated[
         bool, typer.Option("--speed/--no-speed", help="Measure float and int8 files, 1 s each.")
     ] = True,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Judge speed by its cost model; may be repeated.")
+    ] = None,
     try_proposals: Annotated[
         bool, typer.Option("--try", help="Export again with each proposal, and compare.")
     ] = False,
@@ -44,6 +49,7 @@ def command(
             data,
             samples=samples,
             speed=speed,
+            targets=target or (),
             try_proposals=try_proposals,
             progress=progress,
         )

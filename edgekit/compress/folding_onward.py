@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from edgekit.base.extras import require
 from edgekit.compress.channels import by_output, input_factors, kind_of, why_not
-from edgekit.compress.folding import BY_BATCH, dropped, factor_and_offset, is_exactly
+from edgekit.compress.folding import (
+    BY_BATCH,
+    dropped,
+    factor_and_offset,
+    fold_batch_norm,
+    is_exactly,
+)
 from edgekit.compress.rebuild import rebuild
 from edgekit.models.calls import Call, call_graph
 
@@ -39,6 +45,23 @@ class _Fold:
     norm: Any
     label: str
     into: tuple[Call, ...]
+
+
+def fold_all(
+    model: keras.Model, *, skip: Container[str] = ()
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Folds each BatchNormalization into the layer before it, or else into all those behind it.
+
+    Args, results and report are those of `fold_onward`; a reason tells why it goes neither way.
+    """
+    folded, first = fold_batch_norm(model, skip=skip)
+    folded, second = fold_onward(folded, skip=skip)
+    reasons = {row["layer"]: row["reason"] for row in first["untreated"]}
+    untreated = [
+        {**row, "reason": "; ".join(dict.fromkeys((reasons[row["layer"]], row["reason"])))}
+        for row in second["untreated"]
+    ]
+    return folded, {"layers": first["layers"] + second["layers"], "untreated": untreated}
 
 
 def fold_onward(

@@ -15,8 +15,7 @@ from pydantic import Field
 from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.compress.channels import is_clustered, why_not
 from edgekit.compress.contract import Pass, PassContext, PassResult, run_alone
-from edgekit.compress.folding import fold_batch_norm
-from edgekit.compress.folding_onward import fold_onward
+from edgekit.compress.folding_onward import fold_all
 from edgekit.data.dataset import Dataset
 from edgekit.models.calls import call_graph
 from edgekit.models.files import as_functional
@@ -50,19 +49,11 @@ class Fold(Pass[FoldArgs]):
             if self._skipped(call.label)
             or (why_not(call.layer) is None and is_clustered(call.layer.kernel.numpy()))
         }
-        backward, first = fold_batch_norm(model, skip=kept)
-        folded, second = fold_onward(backward, skip=kept)
-        before = {row["layer"]: row["reason"] for row in first["untreated"]}
-        untreated = [
-            {**row, "reason": f"{before[row['layer']]}; {row['reason']}"}
-            if row["reason"] != before[row["layer"]]
-            else row
-            for row in second["untreated"]
-        ]
+        folded, report = fold_all(model, skip=kept)
+        untreated = report["untreated"]
         if untreated and self.args.strict:
             listed = "; ".join(f"{row['layer']}: {row['reason']}" for row in untreated)
             raise PreconditionError(f"normalizations that cannot be folded: {listed}")
-        report = {"layers": first["layers"] + second["layers"], "untreated": untreated}
         return PassResult(folded, folded is not model, report)
 
     def ensures(self, before: keras.Model, result: PassResult, context: PassContext) -> None:

@@ -34,6 +34,9 @@ OpClass = Literal[
 _BITS = {"bool": 8, "string": 8}
 _WIDTH = re.compile(r"\d+")
 
+COMPUTING: tuple[OpClass, ...] = ("conv", "pointwise", "depthwise", "dense", "matmul")
+"""The classes that multiply matrices."""
+
 
 def dtype_bits(dtype: str) -> int:
     """Bits of one value of a dtype by its NumPy (or ml_dtypes) name; 32 for an unknown name."""

@@ -6,21 +6,21 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgekit.base.errors import EdgekitError, InputError
 from edgekit.base.progress import Progress, silent
 from edgekit.pipeline.debug_layers import record_layers
+from edgekit.pipeline.debug_speed import BENCH_S, Timed, measure, slow_causes
 from edgekit.pipeline.verify_files import open_safely, precision_of
 from edgekit.runtimes.session import Arrays
 from edgekit.schema.debugging import Cause, DebugReport, FileDebug, Trial
 from edgekit.schema.figure import Figure
 from edgekit.training.evaluate import record_outputs
-from edgekit.verify.causes import cause_of, find_causes
+from edgekit.verify.causes import find_causes
 from edgekit.verify.layerwise import Layer, Match, Recording, match_layers, record_file
 from edgekit.verify.parity import verify_file
-from edgekit.verify.speed import SPEED_PROPOSAL, slower_than_float
 
-_BENCH_S = 1.0
 _PERFECT_DB = 1000.0
 
 
@@ -53,6 +53,7 @@ def debug_files(
     *,
     samples: int = 64,
     speed: bool = True,
+    targets: Sequence[str] = (),
     try_proposals: bool = False,
     progress: Progress = silent,
 ) -> DebugReport:
@@ -64,6 +65,7 @@ def debug_files(
         data: .npz of samples by input name; also what proposals are tried with.
         samples: how many of them to compare on; all are used to calibrate.
         speed: measure float and quantized files of one format against each other.
+        targets: names or files of targets, to judge speed by their cost models too.
         try_proposals: export again with what is proposed, and compare.
         progress: told what is at work.
 
@@ -73,7 +75,9 @@ def debug_files(
     """
     from edgekit.data.samples import load_samples
     from edgekit.models.files import load_model
+    from edgekit.profiling.targets import load_target
 
+    loaded_targets = [load_target(name) for name in targets]
     x = {name: array[:samples] for name, array in load_samples(data)[0].items()}
     loaded = load_model(model)
     open_safely(files, progress)
@@ -85,8 +89,12 @@ def debug_files(
     for path in dict.fromkeys(files):
         progress(f"looking into {path.name}", len(opened), len(files))
         opened.append(_look(path, reference))
-    latencies = _latencies(opened, progress) if speed else {}
-    documents = tuple(_document(one, reference, opened, latencies) for one in opened)
+    timed = [Timed(one.path, one.recording.graph, one.quantized) for one in opened]
+    latencies = measure(timed, progress) if speed else {}
+    documents = tuple(
+        _document(one, reference, latencies, slow_causes(file, timed, latencies, loaded_targets))
+        for one, file in zip(opened, timed, strict=True)
+    )
     report = DebugReport(model=str(model), samples=len(next(iter(x.values()))), files=documents)
     if not try_proposals:
         return report
@@ -103,89 +111,71 @@ def _look(path: Path, reference: _Reference) -> _File:
 def _document(
     file: _File,
     reference: _Reference,
-    files: Sequence[_File],
     latencies: dict[Path, Figure],
+    slow: Sequence[Cause],
 ) -> FileDebug:
     found = {id(match.layer) for match in file.matches}
     causes = find_causes(file.recording, file.matches, reference.x)
-    slow = _slow(file, files, latencies)
     worst = sorted(file.matches, key=lambda match: _decibels(match.snr))
     return FileDebug(
         artifact=str(file.path),
         output_snr_db=file.output_snr,
         layers=tuple(match.document() for match in worst),
         unmatched=tuple(layer.name for layer in reference.layers if id(layer) not in found),
-        causes=(*causes, *([slow] if slow is not None else [])),
+        causes=(*causes, *slow),
         latency_ms=latencies.get(file.path),
     )
 
 
-def _latencies(files: Sequence[_File], progress: Progress) -> dict[Path, Figure]:
-    """Of the files of formats that there is a float and a quantized file of."""
-    from edgekit.devices.bench import bench_file
-
-    found: dict[Path, Figure] = {}
-    for file in files:
-        alike = [one for one in files if one.recording.graph.format == file.recording.graph.format]
-        if len({one.quantized for one in alike}) > 1:
-            progress(f"measuring {file.path.name}")
-            found[file.path] = bench_file(file.path, max_seconds=_BENCH_S).latency_ms
-    return found
-
-
-def _slow(file: _File, files: Sequence[_File], latencies: dict[Path, Figure]) -> Cause | None:
-    from edgekit.devices.machine import machine
-
-    graph = file.recording.graph
-    for other in files:
-        if not file.quantized or other.quantized or file.path not in latencies:
-            continue
-        if other.recording.graph.format != graph.format:
-            continue
-        features = machine().features
-        found = slower_than_float(graph, latencies[file.path], latencies[other.path], features)
-        if found is not None:
-            return cause_of(slower_than_float, None, found, SPEED_PROPOSAL)
-    return None
-
-
 def _trials(
-    reference: _Reference, report: DebugReport, data: Path, progress: Progress
+    reference: _Reference,
+    report: DebugReport,
+    data: Path,
+    progress: Progress,
 ) -> tuple[Trial, ...]:
     """Each proposal once, for the worst file that it is for."""
-    wanted: dict[tuple[str, ...], tuple[float | None, dict[str, None]]] = {}
+    wanted: dict[tuple[str, ...], Trial] = {}
     for file in sorted(report.files, key=lambda one: _decibels(one.output_snr_db)):
         for cause in file.causes:
-            if cause.proposal.passes:
-                _, names = wanted.setdefault(cause.proposal.passes, (file.output_snr_db, {}))
-                names[cause.name] = None
+            passes = cause.proposal.passes
+            before = wanted.setdefault(
+                passes,
+                Trial(
+                    passes=passes,
+                    causes=(),
+                    precision="",
+                    snr_db_before=file.output_snr_db,
+                    latency_ms_before=file.latency_ms,
+                ),
+            )
+            causes = tuple(dict.fromkeys((*before.causes, cause.name)))
+            wanted[passes] = before.model_copy(update={"causes": causes})
+    wanted.pop((), None)
     trials: list[Trial] = []
-    for passes, (before, causes) in wanted.items():
-        progress(f"trying {', '.join(passes)}", len(trials), len(wanted))
-        trials.append(_try(reference, passes, tuple(causes), before, data))
+    for trial in wanted.values():
+        progress(f"trying {', '.join(trial.passes)}", len(trials), len(wanted))
+        trials.append(_try(reference, trial, data))
     return tuple(trials)
 
 
-def _try(
-    reference: _Reference,
-    passes: tuple[str, ...],
-    causes: tuple[str, ...],
-    before: float | None,
-    data: Path,
-) -> Trial:
+def _try(reference: _Reference, trial: Trial, data: Path) -> Trial:
+    from edgekit.devices.bench import bench_file
     from edgekit.pipeline.compress_file import compress_file
 
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         path = Path(folder) / "tried.tflite"
-        trial = Trial(passes=passes, causes=causes, precision="", snr_db_before=before)
         try:
-            made = compress_file(reference.path, passes, path, data=data)
+            made = compress_file(reference.path, trial.passes, path, data=data)
         except EdgekitError as error:
             return trial.model_copy(update={"failure": str(error).splitlines()[0]})
-        snr = _look(path, reference).output_snr
-        return trial.model_copy(
-            update={"snr_db": snr, "bytes": made.bytes, "precision": precision_of(path)}
-        )
+        results: dict[str, Any] = {
+            "snr_db": verify_file(path, reference.outputs, reference.x).snr_db,
+            "bytes": made.bytes,
+            "precision": precision_of(path),
+        }
+        if trial.latency_ms_before is not None:
+            results["latency_ms"] = bench_file(path, max_seconds=BENCH_S).latency_ms
+        return trial.model_copy(update=results)
 
 
 def _decibels(snr: float | None) -> float:

@@ -9,18 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.base.extras import require
-from edgekit.models.calls import Call, CallGraph, call_graph
+from edgekit.compress.folding_onward import fold_all
+from edgekit.models.calls import Call, call_graph
 from edgekit.runtimes.session import match_names
 from edgekit.verify.layerwise import Layer
 
 if TYPE_CHECKING:
     import keras
-
-_FOLDING = (
-    *(f"Conv{n}D" for n in (1, 2, 3)),
-    *(f"Conv{n}DTranspose" for n in (1, 2, 3)),
-    *("DepthwiseConv1D", "DepthwiseConv2D", "Dense"),
-)
 
 
 def record_layers(model: keras.Model, x: Mapping[str, NDArray[Any]]) -> tuple[Layer, ...]:
@@ -41,6 +36,7 @@ def record_layers(model: keras.Model, x: Mapping[str, NDArray[Any]]) -> tuple[La
     """
     ops = require("keras", purpose="to run Keras models").ops
     graph = call_graph(model)
+    unfoldable = _unfoldable(model)
     arrays = match_names(tuple(tensor.name for tensor in model.inputs), x)
     values: dict[int, Any] = {
         value: ops.convert_to_tensor(array, tensor.dtype)
@@ -64,7 +60,7 @@ def record_layers(model: keras.Model, x: Mapping[str, NDArray[Any]]) -> tuple[La
                     inputs=before,
                     widths=_widths(call),
                     output=outputs.get(call.outputs[0]),
-                    folds=_folds(call, graph),
+                    unfoldable=unfoldable.get(call.label),
                 )
             )
     return tuple(layers)
@@ -80,11 +76,6 @@ def _widths(call: Call) -> tuple[int, ...]:
     return tuple(int(shape[-1] or 0) for shape in call.shapes)
 
 
-def _folds(call: Call, graph: CallGraph) -> bool:
-    """Whether a normalization follows a linear layer that nothing else follows."""
-    before = graph.producers().get(call.inputs[0]) if call.inputs else None
-    if call.kind != "BatchNormalization" or before is None or before.kind not in _FOLDING:
-        return False
-    activation = getattr(before.layer, "activation", None)
-    linear = activation is None or getattr(activation, "__name__", "") == "linear"
-    return linear and len(graph.consumers()[call.inputs[0]]) == 1
+def _unfoldable(model: keras.Model) -> dict[str, str]:
+    """Why normalizations cannot be folded into the layers beside them, by name."""
+    return {row["layer"]: row["reason"] for row in fold_all(model)[1]["untreated"]}

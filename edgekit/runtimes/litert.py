@@ -94,6 +94,11 @@ class LiteRTSession(Session):
         invoke: Callable[[], object] = self._interpreter.invoke  # inputs stay where run put them
         return invoke
 
+    def operators(self) -> list[dict[str, Any]] | None:
+        """Its operators and, behind them, the delegates that took some; None: it does not tell."""
+        details = getattr(self._interpreter, "_get_ops_details", None)
+        return list(details()) if callable(details) else None
+
     def close(self) -> None:
         """Frees the interpreter."""
         del self._interpreter

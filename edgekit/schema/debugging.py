@@ -101,6 +101,8 @@ class Trial(Document):
         snr_db_before: of the outputs of the file that it is for.
         snr_db: of the outputs of the new file; None if identical, or if there is none.
         bytes: of the new file.
+        latency_ms_before: of the file that it is for, where it was measured.
+        latency_ms: of the new file, where that of the other was measured.
         failure: why there is no new file.
     """
 
@@ -110,6 +112,8 @@ class Trial(Document):
     snr_db_before: float | None
     snr_db: float | None = None
     bytes: int | None = None
+    latency_ms_before: Figure | None = None
+    latency_ms: Figure | None = None
     failure: str | None = None
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.graph.types import COMPUTING, Graph, Op
 from edgekit.runtimes.session import Arrays
 from edgekit.schema.debugging import Cause, Proposal
 from edgekit.verify.layerwise import Match, Recording, representable
@@ -25,6 +26,7 @@ _RATIO = 8.0  # between largest magnitudes
 _FEW = 0.25  # of the channels
 _FEWEST_CHANNELS = 4
 _SATURATED = 1e-3  # of the values
+_CUT_DB = 3.0  # cutting off then costs as much as rounding
 _OUTSIDE = 1e-2
 _UNUSED = 4.0
 _FINE_DB = 60.0  # a tensor that is this good has no cause to look for
@@ -119,8 +121,10 @@ def saturating_activation(evidence: Evidence) -> str | None:
     low, high = limits
     step = _step(evidence.match)
     share = float(np.mean((values < low - 1.5 * step) | (values > high + 1.5 * step)))
-    if share < _SATURATED:
-        return None
+    stepped, kept = _stepped(evidence.match), evidence.match.own_snr
+    whole = None if stepped is None else snr_db(values, stepped)
+    if share < _SATURATED or kept is None or (whole is not None and kept > whole - _CUT_DB):
+        return None  # cutting off a few costs less than wider steps for all would
     return (
         f"{share:.1%} of the values lie beyond {low:.3g} to {high:.3g}; "
         f"they reach from {values.min():.3g} to {values.max():.3g}"
@@ -130,18 +134,15 @@ def saturating_activation(evidence: Evidence) -> str | None:
 def batch_norm_not_folded(evidence: Evidence) -> str | None:
     """A BatchNormalization runs as operators of its own, with roundings of their own.
 
-    It is folded into the convolution or dense layer before it where that is linear and has no
-    other consumer. Write Conv, BatchNormalization, activation, in this order.
+    Converters fold it into the convolution or dense layer before it, where that is linear and has
+    no other consumer; the pass `fold` folds it into the layers behind it too, where that is exact.
     """
     match = evidence.match
-    alone = match.tensor.op.kind in ("elementwise", "normalization")
-    if match.layer.kind != "BatchNormalization" or not alone or match.tensor.quantization is None:
+    if match.tensor.quantization is None or match.norm is None:
         return None
-    why = (
-        "the layer before it is linear, and the converter has not folded it"
-        if match.layer.folds
-        else "the layer before it has an activation, another consumer, or no weights"
-    )
+    if not _is_alone(match.tensor.op, evidence.recording.graph):
+        return None
+    why = match.norm.unfoldable or "the converter has not folded it, the pass `fold` can"
     return f"operator {match.tensor.op.index}, {match.tensor.op.name}, is its own: {why}"
 
 
@@ -151,9 +152,18 @@ CALIBRATION_PROPOSAL = Proposal(
     passes=("quantize(precision='int8')",),
 )
 
+UNFOLDABLE_PROPOSAL = Proposal(
+    text="put the normalization between a linear convolution and its activation, and train "
+    "again; or keep activations in 16 bits",
+    recipe=_SIXTEEN,
+    passes=("quantize(precision='int16x8')",),
+)
+
 RULES: dict[Rule, Proposal] = {
     batch_norm_not_folded: Proposal(
-        text="put the normalization between a linear convolution and its activation"
+        text="fold the normalization into the layers beside it before quantizing",
+        recipe="compress:\n- fold\n- quantize: {precision: int8}\n",
+        passes=("fold", "quantize(precision='int8')"),
     ),
     shared_scale: Proposal(
         text="give the parts as separate outputs; or keep activations in 16 bits",
@@ -219,7 +229,10 @@ def find_causes(recording: Recording, matches: Sequence[Match], samples: Arrays)
             for match in noisy
             if (text := rule(Evidence(match, recording, calibration is not None)))
         ]
-        causes += [cause_of(rule, match.layer.name, text, proposal) for match, text in found]
+        for match, text in found:
+            about = match.norm if rule is batch_norm_not_folded and match.norm else match.layer
+            given = proposal if about.unfoldable is None else UNFOLDABLE_PROPOSAL
+            causes.append(cause_of(rule, about.name, text, given))
     return causes
 
 
@@ -248,6 +261,19 @@ def _two_kinds(values: NDArray[Any]) -> list[NDArray[np.int64]]:
     if not apart or min(cut, len(order) - cut) < 2:  # one channel is an outlier, not a kind
         return [np.arange(len(order))]
     return [np.sort(order[:cut]), np.sort(order[cut:])]
+
+
+def _is_alone(op: Op, graph: Graph) -> bool:
+    """Whether an operator scales or shifts by itself, and is not the bias of one that computes."""
+    if op.kind not in ("elementwise", "normalization"):
+        return False
+    makers = {index: one for one in graph.ops for index in one.outputs}
+    while op.kind in ("elementwise", "quantize"):
+        taken = [index for index in op.inputs if index in makers]
+        if not taken or (op.kind == "elementwise" and "mul" in op.name.lower()):
+            return True
+        op = makers[taken[0]]
+    return op.kind not in COMPUTING
 
 
 def _probabilities(match: Match) -> bool:

@@ -30,8 +30,12 @@ _ALIKE_DB = 10.0  # what a tensor without a telling name must reach to be taken 
 _TIE_DB = 1.0
 _SAME_DB = 60.0
 _PERFECT_DB = 1000.0
+_DOUBTFUL_DB = 20.0
+_HIDDEN_DB = 6.0  # more than this of a tensor's noise does not vanish in the layer behind it
 _TRACES = ("", "_1", "_2", "_3")
 _QUANTIZING = ("QUANTIZE", "QuantizeLinear", "FakeQuantize")
+_NORM = "BatchNormalization"
+_ACTIVATIONS = ("ReLU", "Activation", "LeakyReLU", "PReLU")
 _INSERTED = re.compile(r"__\d+(:\d+)?$")  # by tf2onnx, named after the operator that follows
 
 
@@ -46,7 +50,8 @@ class Layer:
         inputs: positions of the layers that it takes from; the model's inputs are left out.
         widths: for a concatenation along the last axis the channels of each input.
         output: the name of the model's output that it makes, or None.
-        folds: for a normalization whether it could be folded into the layer before it.
+        unfoldable: for a normalization why it cannot be folded into the layers beside it; None if
+            it can.
     """
 
     name: str
@@ -55,7 +60,7 @@ class Layer:
     inputs: tuple[int, ...] = ()
     widths: tuple[int, ...] = ()
     output: str | None = None
-    folds: bool = False
+    unfoldable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ class Match:
         values: the tensor's, in the order of the layer's axes.
         snr: of the tensor against the layer's values, in dB; None if they are identical.
         input_snr: the lowest of the layers that it takes from, as far as they are matched.
+        norm: the normalization that the tensor holds the result of, with at most an activation
+            after it; None if there is none.
         own_snr: what the rounding of this one tensor costs, in dB: the layer's values rounded to
             its integers; None for a float tensor or no loss.
     """
@@ -108,6 +115,7 @@ class Match:
     snr: float | None
     input_snr: float | None = None
     own_snr: float | None = None
+    norm: Layer | None = None
 
     def document(self) -> LayerDifference:
         """The match as a result."""
@@ -176,23 +184,35 @@ def match_layers(layers: Sequence[Layer], recording: Recording) -> list[Match]:
     Of the layers that an operator joins, the tensor is the last one's. Where several tensors tell
     one layer, they are its steps, and the one most like it is taken.
     """
-    told = _told(layers, [one.tensor.name for one in recording.tensors])
+    graph = recording.graph
+    made = [graph.tensors[index] for op in graph.ops for index in op.outputs]
+    names = [tensor.name for tensor in (*made, *(one.tensor for one in recording.tensors))]
+    places = _told(layers, names)
+    last = {place: t.index for t, told in zip(made, places, strict=False) for place in told[-1:]}
     outputs = {layer.output: place for place, layer in enumerate(layers) if layer.output}
     best: dict[int, Match] = {}
-    for tensor, mentioned in zip(recording.tensors, told, strict=True):
+    guessed: set[int] = set()
+    for tensor, mentioned in zip(recording.tensors, places[len(made) :], strict=True):
+        named = bool(mentioned)
         output = recording.outputs.get(tensor.tensor.index)
         if output is not None and len(outputs) == 1:
             mentioned = list(outputs.values())
         elif output in outputs:
             mentioned = [outputs[output]]
         found = _most_like(layers, tensor, mentioned or range(len(layers)), sure=False)
-        if found is None and mentioned:
+        index = tensor.tensor.index
+        if found is None and mentioned and last.get(mentioned[-1], index) == index:
             found = _most_like(layers, tensor, mentioned[-1:], sure=True)
         if found is None:
             continue
         place, match = found
         if place not in best or _decibels(match.snr) > _decibels(best[place].snr):
             best[place] = match
+            guessed.discard(place)
+            if not named and output is None:
+                guessed.add(place)
+    for place in _steps(layers, best, guessed):
+        del best[place]
     return [_complete(layers, place, best) for place in sorted(best)]
 
 
@@ -226,7 +246,33 @@ def _complete(layers: Sequence[Layer], place: int, best: Mapping[int, Match]) ->
         snr=match.snr,
         input_snr=min(known, default=None),
         own_snr=None if own is None else snr_db(match.layer.values, own),
+        norm=_norm(layers, place, best),
     )
+
+
+def _norm(layers: Sequence[Layer], place: int, best: Mapping[int, Match]) -> Layer | None:
+    """The normalization itself, or the one that an activation is joined with."""
+    layer = layers[place]
+    if layer.kind not in _ACTIVATIONS or len(layer.inputs) != 1:
+        return layer if layer.kind == _NORM else None
+    before = layer.inputs[0]
+    return layers[before] if layers[before].kind == _NORM and before not in best else None
+
+
+def _steps(layers: Sequence[Layer], best: Mapping[int, Match], guessed: set[int]) -> list[int]:
+    """Layers whose tensors, taken for them by their values only, are another's step.
+
+    A convolution without the bias that a normalization gave it is somewhat like its layer; but
+    were the noise real, the layer behind would have it too.
+    """
+    behind = {one: place for place, layer in enumerate(layers) for one in layer.inputs}
+    return [
+        place
+        for place in guessed
+        if (snr := _decibels(best[place].snr)) < _DOUBTFUL_DB
+        and behind.get(place) in best
+        and _decibels(best[behind[place]].snr) > snr + _HIDDEN_DB
+    ]
 
 
 def _matched_inputs(layers: Sequence[Layer], place: int, best: Mapping[int, Match]) -> list[int]:

@@ -21,11 +21,12 @@ from edgekit.schema.recipe import ExportSpec, PassSpec
 from edgekit.verify.causes import (
     CALIBRATION_PROPOSAL,
     RULES,
+    UNFOLDABLE_PROPOSAL,
     calibration_unlike_data,
     find_causes,
 )
 from edgekit.verify.layerwise import FileTensor, Layer, Match, Recording, match_layers
-from edgekit.verify.speed import SPEED_PROPOSAL, slower_than_float
+from edgekit.verify.speed import SPEED_PROPOSAL, slower_on_target, slower_than_float
 
 
 def quantization(low: float, high: float) -> Quantization:
@@ -135,19 +136,58 @@ def test_batch_norm_of_its_own() -> None:
     assert named(norm, kind="elementwise") == ["batch_norm_not_folded"]
     assert named(norm, kind="conv") == []
     assert named(replace(norm, kind="Add"), kind="elementwise") == []
+    recording, matches = made(norm, kind="elementwise")
+    (cause,) = find_causes(recording, matches, {})
+    assert cause.proposal.passes[0] == "fold"
+    recording, matches = made(replace(norm, unfoldable="it follows an add"), kind="elementwise")
+    (cause,) = find_causes(recording, matches, {})
+    assert "it follows an add" in cause.found
+    assert "fold" not in cause.proposal.passes
+
+
+def test_the_activation_that_a_norm_is_joined_with_tells_of_it() -> None:
+    raw = normal(1, 1)
+    norm = Layer("bn", "BatchNormalization", raw)
+    relu = Layer("relu", "ReLU", np.maximum(raw, 0), inputs=(0,))
+    recording, _ = made(relu, kind="elementwise")
+    (cause,) = find_causes(recording, match_layers([norm, relu], recording), {})
+    assert (cause.name, cause.layer) == ("batch_norm_not_folded", "bn")
+
+
+def test_the_bias_of_a_convolution_is_no_normalization() -> None:
+    norm = Layer("bn", "BatchNormalization", normal(1, 1))
+    recording, _ = made(norm, kind="elementwise")
+    (tensor,) = recording.graph.tensors
+    conv = Op(0, "Convolution", "conv", "bn", (), (1,))
+    bias = replace(recording.graph.ops[0], index=1, name="Add", inputs=(1,))
+    graph = replace(
+        recording.graph, ops=(conv, bias), tensors=(tensor, replace(tensor, index=1, name="raw"))
+    )
+    changed = replace(recording, graph=graph, tensors=(replace(recording.tensors[0], op=bias),))
+    assert find_causes(changed, match_layers([norm], changed), {}) == []
+
+
+def test_ranges_that_cut_off_a_little_for_finer_steps_are_no_fault() -> None:
+    values = normal(1, 1, 1, 1).clip(-3, 3)
+    values[0, 0] = 3.6
+    clipped = Layer("conv", "Conv2D", values)
+    assert named(clipped, limits=(-3.55, 3.55)) == []
+    assert named(clipped, limits=(-1.5, 1.5)) == ["saturating_activation"]
 
 
 def test_exact_files_have_no_causes() -> None:
     layer = Layer("conv", "Conv2D", normal(1, 1, 1, 60))
     op = Op(0, "CONV_2D", "conv", "conv", (), (0,))
-    tensor = FileTensor(op, Tensor(0, "conv", layer.values.shape, "float32"), layer.values)
-    recording = Recording(
-        Path("x.tflite"), Graph("tflite", "", (), (op,), (), (), 0), (), (tensor,)
-    )
+    exact = Tensor(0, "conv", layer.values.shape, "float32")
+    graph = Graph("tflite", "", (exact,), (op,), (), (), 0)
+    tensor = FileTensor(op, exact, layer.values)
+    recording = Recording(Path("x.tflite"), graph, (), (tensor,))
     assert find_causes(recording, match_layers([layer], recording), {}) == []
 
 
-@pytest.mark.parametrize("proposal", [*RULES.values(), CALIBRATION_PROPOSAL, SPEED_PROPOSAL])
+@pytest.mark.parametrize(
+    "proposal", [*RULES.values(), CALIBRATION_PROPOSAL, SPEED_PROPOSAL, UNFOLDABLE_PROPOSAL]
+)
 def test_proposals_are_passes_and_recipes_that_exist(proposal: Proposal) -> None:
     prepare_passes([parse_pass(text) for text in proposal.passes])
     document = yaml.safe_load(proposal.recipe or "{}")
@@ -158,6 +198,8 @@ def test_proposals_are_passes_and_recipes_that_exist(proposal: Proposal) -> None
     assert document == {}
 
 
-@pytest.mark.parametrize("rule", [*RULES, calibration_unlike_data, slower_than_float])
+@pytest.mark.parametrize(
+    "rule", [*RULES, calibration_unlike_data, slower_than_float, slower_on_target]
+)
 def test_every_cause_is_explained(rule: Any) -> None:
     assert len((rule.__doc__ or "").split()) > 10
