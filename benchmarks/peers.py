@@ -343,6 +343,6 @@ PEERS: tuple[Peer, ...] = (
          "correction, no overflow fix", _nncf_onnx_best, _TRANSFORMER),
     Peer("NNCF OpenVINO", "default", "openvino", "openvino", "nncf.quantize",
          _nncf_openvino_default),
-    Peer("NNCF OpenVINO", "best", "openvino", "openvino", "min-max ranges, full bias correction, no overflow fix",
-         _nncf_openvino_best, _TRANSFORMER),
+    Peer("NNCF OpenVINO", "best", "openvino", "openvino", "min-max ranges, full bias "
+         "correction, no overflow fix", _nncf_openvino_best, _TRANSFORMER),
 )  # fmt: skip
