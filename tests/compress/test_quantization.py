@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import edgekit.compress
-from edgekit.base.errors import PreconditionError
+from edgekit.base.errors import InputError, PreconditionError
+from edgekit.compress.grid import quantized_activations
 from edgekit.data.dataset import Dataset, Split
+from edgekit.models.ranges import Histogram, choose_range
 from edgekit.schema.plan import QuantizationPlan
 
 pytestmark = pytest.mark.slow
@@ -86,3 +88,42 @@ def test_samples_of_another_shape_are_refused(dataset: Dataset) -> None:
 def test_a_second_plan_is_refused(dataset: Dataset) -> None:
     with pytest.raises(PreconditionError, match="is planned already"):
         edgekit.compress.quantize(network(), dataset, plan=QuantizationPlan(precision="fp16"))
+
+
+def test_ranges_and_engine_come_into_the_plan(dataset: Dataset) -> None:
+    options: dict[str, Any] = {"calibration": "percentile", "percentile": 99.9, "engine": "native"}
+    result = edgekit.compress.quantize(network(), dataset, **options)
+    assert result.plan == QuantizationPlan(precision="int8", **options)
+    assert (result.report["ranges"], result.report["engine"]) == ("percentile", "native")
+    assert not result.modified
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precision": "int16x8", "calibration": "mse"},
+        {"precision": "fp16", "engine": "native"},
+        {"precision": "int8-dynamic", "calibration": "entropy"},
+        {"percentile": 20},
+        {"calibration": "moving"},
+    ],
+)
+def test_ranges_and_engine_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        edgekit.compress.quantize(network(), **options)
+
+
+@pytest.mark.parametrize("how", ["minmax", "mse", "percentile", "entropy"])
+def test_activations_are_simulated_on_the_grid_of_the_calibration(how: Any) -> None:
+    values = np.abs(np.random.default_rng(0).normal(size=20_000)).astype(np.float32)
+    values[0] = 9
+    histogram = Histogram.between(0, 9)
+    histogram.add(values)
+    low, high = choose_range(histogram, how)
+    (made,) = quantized_activations([values], [values], how)
+    found = np.asarray(made)
+    step = (high - low) / 255
+    assert found.max() <= high + step
+    kept = values <= high
+    np.testing.assert_allclose(found[kept], values[kept], atol=0.5 * step * 1.01)
+    assert len(np.unique(found)) <= 256
