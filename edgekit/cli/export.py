@@ -1,4 +1,4 @@
-"""`edgekit export`: model files from a Keras model, or from an int8 .tflite file."""
+"""`edgekit export`: model files from a Keras model, or from a .tflite file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLES = examples(
 
 def command(
     source: Annotated[
-        Path, typer.Argument(help="A .keras or .h5 file, or an int8 .tflite file to derive from.")
+        Path, typer.Argument(help="A .keras or .h5 file, or an int8 or mixed .tflite file.")
     ],
     formats: Annotated[
         list[str], typer.Option("--format", help="tflite, onnx or openvino; may be repeated.")
@@ -32,7 +32,8 @@ def command(
         list[str] | None,
         typer.Option(
             "--precision",
-            help="fp32 (default), fp16, int8, int8-dynamic, int16x8, int4-weight; may be repeated.",
+            help="fp32 (default), fp16, int8, int8-dynamic, int16x8, int4-weight; mixed, as the "
+            "plan beside the model says; may be repeated.",
         ),
     ] = None,
     data: Annotated[

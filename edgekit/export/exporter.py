@@ -21,6 +21,7 @@ from edgekit.export.calibrated import CalibratedExporter
 from edgekit.export.layer_precision import is_mixed, layer_precisions
 from edgekit.export.native import NativeExporter
 from edgekit.graph.read import read_graph
+from edgekit.models.files import has_ranges
 from edgekit.runtimes.metadata import IoRecord
 from edgekit.runtimes.open import open_session
 from edgekit.runtimes.session import Arrays, run_raw
@@ -29,7 +30,7 @@ from edgekit.schema.names import Format, Precision
 from edgekit.schema.plan import load_plan
 from edgekit.schema.recipe import DEFAULT_LIMITS, Limits
 from edgekit.schema.results import VerifyResult
-from edgekit.verify.parity import compare, master_limits
+from edgekit.verify.parity import compare, master_limits, simulated_limits
 from edgekit.verify.samples import RANDOM_WITHIN_STEPS, random_samples
 
 __all__ = ["EXPORTERS", "ExportJob", "derive_from_tflite", "export", "sidecar_path"]
@@ -105,7 +106,10 @@ def export(
         proof = _Proof(made, job.output, reference_x if master is None else master.x)
         if reference_x is None or reference_y is None:
             reference_y = _keras_outputs(job.model, proof.x, child)
-        parity = {"model": proof.against(reference_y, job.model.name, limits)}
+        held, simulated = limits, master is None and _simulates(job)
+        if simulated:
+            held = simulated_limits(limits, random=reference_x is None)
+        parity = {"model": proof.against(reference_y, job.model.name, held, simulated=simulated)}
         source: dict[str, Any] = {
             "source": job.model.name,
             "source_sha256": sha256_file(job.model),
@@ -114,8 +118,8 @@ def export(
         if master is not None:
             parity["master"] = proof.against_master(master, limits)
             source |= {"master": master.path.name, "master_sha256": sha256_file(master.path)}
-        if job.precision == "mixed":
-            source |= _layers(made if master is None else master.path, job.format)
+            if job.precision == "mixed":
+                source |= _layers(master.path)
         sidecar = proof.sidecar(
             job.format,
             job.precision,
@@ -163,7 +167,7 @@ def derive_from_tflite(
         raise InputError(f"{format} is not derived from a .tflite file", where=str(master))
     precision = _precision(master)
     if limits is None:
-        limits = master_limits(DEFAULT_LIMITS[precision], ())
+        limits = DEFAULT_LIMITS[precision]
         if reference_x is None:
             limits = limits.model_copy(update={"min_within_steps": RANDOM_WITHIN_STEPS})
     with _worker(worker) as child, _folder(output) as folder:
@@ -178,7 +182,7 @@ def derive_from_tflite(
             "versions": versions(*_LIBRARIES),
         }
         if precision == "mixed":
-            provenance |= _layers(master, format)
+            provenance |= _layers(master)
         return _publish(folder, output, proof.sidecar(format, precision, parity, provenance))
 
 
@@ -223,6 +227,7 @@ class _Proof:
         limits: Limits,
         *,
         infos: tuple[TensorInfo, ...] = (),
+        simulated: bool = False,
     ) -> VerifyResult:
         """The parity with a reference.
 
@@ -237,6 +242,7 @@ class _Proof:
             infos=self._outputs,
             limits=limits,
             reference_infos=infos,
+            simulated=simulated,
         )
         if not result.passed:
             raise ParityError(
@@ -307,6 +313,11 @@ def _exporter(job: ExportJob) -> Exporter:
     return exporter
 
 
+def _simulates(job: ExportJob) -> bool:
+    """Whether the Keras model computes in float what the file computes in integers."""
+    return job.precision == "int8" and has_ranges(job.model)
+
+
 def _planned(job: ExportJob) -> ExportJob:
     """The job with the model's quantization plan, if it has one for this precision."""
     plan = job.plan or load_plan(job.model)
@@ -315,8 +326,8 @@ def _planned(job: ExportJob) -> ExportJob:
         raise InputError(
             "no plan says which layers of the model are in which precision",
             where=str(job.model),
-            hint="a pass plans it: edgekit compress MODEL.keras --pass mixed_precision "
-            "-o PLANNED.keras --data calib.npz",
+            hint="a pass plans it, mixed_precision or fallback: in a recipe, or with "
+            "edgekit compress MODEL.keras --pass mixed_precision -o PLANNED.keras --data calib.npz",
         )
     return replace(job, plan=plan)
 
@@ -326,12 +337,13 @@ def _precision(master: Path) -> Precision:
     return "mixed" if is_mixed(read_graph(master)) else "int8"
 
 
-def _layers(tflite: Path, format: Format) -> dict[str, Any]:  # noqa: A002
-    """The precision of each layer, for the sidecar, and which are computed in another one."""
-    layers = layer_precisions(read_graph(tflite))
-    if format == "tflite":
-        return {"layers": layers}
-    # Their CPU runtimes round activations to int16 steps, and compute on these in float32.
+def _layers(master: Path) -> dict[str, Any]:
+    """The precision of each layer, for a derived file's sidecar, and which compute in another."""
+    try:
+        layers = Sidecar.model_validate_json(sidecar_path(master).read_text()).provenance["layers"]
+    except (OSError, ValueError, KeyError):  # of a file of another maker its names tell
+        layers = layer_precisions(read_graph(master))
+    # The CPU runtimes round activations to int16 steps, and compute on these in float32.
     wide = {name: "float32" for name, precision in layers.items() if precision == "int16x8"}
     return {"layers": layers, "computed_in": wide}
 

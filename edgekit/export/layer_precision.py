@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 
 from edgekit.base.errors import InputError, did_you_mean
 from edgekit.graph.layers import layer_names
@@ -12,14 +13,20 @@ from edgekit.schema.names import Precision
 
 CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 _KERNEL_RANK = 2
+_NUMBER = re.compile(r"_\d+$")
 _VALUES = frozenset({"float16", "float32", "int16", "int8", "uint8"})
 
 
-def op_layers(graph: Graph) -> list[frozenset[str]]:
+def op_layers(graph: Graph, known: Collection[str] = ()) -> list[frozenset[str]]:
     """The layers of each operator: several where the converter fused them, none if no name tells.
 
     The names of a fused operator's nodes are joined in that of its output; a kernel's name tells
     where the output's name was replaced by that of the graph's output.
+
+    Args:
+        graph: of a .tflite file.
+        known: names of the model's layers, `outer/inner` for one in another; without them, names
+            are taken as they are, but for numbers that all of them end in.
     """
     parts: list[tuple[int, str]] = []
     for op in graph.ops:
@@ -28,39 +35,67 @@ def op_layers(graph: Graph) -> list[frozenset[str]]:
             kernels = (graph.tensors[index] for index in op.inputs)
             names += [t.name for t in kernels if t.constant and len(t.shape) >= _KERNEL_RANK]
         parts += [(op.index, part) for name in names for part in name.split(";") if "/" in part]
+    texts = [part for _, part in parts]
+    told = _resolve(texts, known) if known else layer_names([[text] for text in texts])
     found: dict[int, set[str]] = {op.index: set() for op in graph.ops}
-    for (index, _), name in zip(parts, layer_names([[part] for _, part in parts]), strict=True):
-        if name:
-            found[index].add(name)
-    known = set[str]().union(*found.values())
+    for (index, _), name in zip(parts, told, strict=True):
+        found[index] |= {name} if name else set()
+    makers = {index: op.index for op in graph.ops for index in op.outputs}
     for op in graph.ops:  # an activation that lost its name ends the layer before it
-        if op.layer in known and not found[op.index]:
-            found[op.index].add(op.layer)
+        if not found[op.index] and op.kind == "activation" and op.inputs[0] in makers:
+            found[op.index] = found[makers[op.inputs[0]]]
     return [frozenset(found[op.index]) for op in graph.ops]
 
 
-def planned_ops(graph: Graph, layers: Mapping[str, Precision], *, where: str) -> dict[int, str]:
+def _resolve(texts: Sequence[str], known: Collection[str]) -> list[str | None]:
+    """The layer that each name of a graph node tells, of those that are known.
+
+    TensorFlow numbers a scope that is entered again. All may carry a number then, so that
+    `conv_1` is `conv` or `conv_1`: what explains more of the names is right.
+    """
+    names = {path.rpartition("/")[2] for path in known}
+    scopes = [scope for text in texts for scope in text.split("/")[:-1]]
+    numbered = sum(_NUMBER.sub("", scope) in names for scope in scopes if _NUMBER.search(scope))
+    prefer_shorter = numbered > sum(scope in names for scope in scopes)
+    resolved: list[str | None] = []
+    for text in texts:
+        path = ""
+        for scope in text.split("/")[:-1]:
+            forms = sorted({scope, _NUMBER.sub("", scope)}, key=len, reverse=not prefer_shorter)
+            longer = [f"{path}/{form}" if path else form for form in forms]
+            here = next((candidate for candidate in longer if candidate in known), None)
+            if here is None and path:
+                break  # a scope within the layer
+            path = here or path
+        resolved.append(path or None)
+    return resolved
+
+
+def planned_ops(
+    graph: Graph, layers: Mapping[str, Precision], known: Collection[str] = (), *, where: str
+) -> dict[int, str]:
     """The planned precision of operators, by their index; those of no planned layer are left out.
 
     Args:
         graph: of a .tflite file as the converter makes it.
         layers: precision by Keras layer; a layer stands for the layers within it too.
+        known: see `op_layers`.
         where: for errors.
 
     Raises:
         InputError: the file has no operator of a layer, or two precisions for one operator.
     """
-    of_ops = op_layers(graph)
-    known = set[str]().union(*of_ops)
+    of_ops = op_layers(graph, known)
+    there = set[str]().union(*of_ops)
     planned: dict[int, str] = {}
     reasons: dict[int, str] = {}
     for name, precision in layers.items():
-        ours = {layer for layer in known if layer == name or layer.startswith(f"{name}/")}
+        ours = {layer for layer in there if layer == name or layer.startswith(f"{name}/")}
         if not ours:
             raise InputError(
                 f"no operator of the file comes from a layer '{name}'",
                 where=where,
-                hint=did_you_mean(name, known),
+                hint=did_you_mean(name, there),
             )
         for op in (op for op in graph.ops if of_ops[op.index] & ours):
             if planned.get(op.index, precision) != precision:
@@ -92,14 +127,14 @@ def read_precision(view: GraphView, op: Op) -> str | None:
     return view.op_precision(op)
 
 
-def layer_precisions(graph: Graph) -> dict[str, str]:
-    """The precision of each layer of a .tflite file, by name.
+def layer_precisions(graph: Graph, known: Collection[str] = ()) -> dict[str, str]:
+    """The precision of each layer of a .tflite file, by name; for `known`, see `op_layers`.
 
     Where operators of one layer differ, all of their precisions, joined by "+".
     """
     view = GraphView(graph)
     found: dict[str, set[str]] = {}
-    for op, layers in zip(graph.ops, op_layers(graph), strict=True):
+    for op, layers in zip(graph.ops, op_layers(graph, known), strict=True):
         precision = None if op.name in CONVERSIONS else read_precision(view, op)
         for layer in layers if precision else ():
             found.setdefault(layer, set()).add(str(precision))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,12 @@ _HIGHEST = ("fp32", "int16x8", "int8")  # of what reads an input or makes an out
 _ALIASES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
 
 
-def mix_precisions(content: bytes, layers: Mapping[str, Precision], samples: Samples) -> bytes:
+def mix_precisions(
+    content: bytes,
+    layers: Mapping[str, Precision],
+    samples: Samples,
+    known: Collection[str] = (),
+) -> bytes:
     """Quantizes a float .tflite file to int8, but for the layers that are planned otherwise.
 
     Weights are symmetric with a scale an output channel, so that those on int8 steps already keep
@@ -41,6 +46,7 @@ def mix_precisions(content: bytes, layers: Mapping[str, Precision], samples: Sam
         layers: precision by Keras layer. int16x8: int16 activations, int8 weights; int8-dynamic:
             float activations, int8 weights; fp32. Layers that were fused share one.
         samples: each a batch of 1 by input name, as the file takes it.
+        known: names of the model's layers (see `op_layers`).
 
     Raises:
         InputError: a layer is not in the file, or is planned in what no layer can be in.
@@ -54,7 +60,7 @@ def mix_precisions(content: bytes, layers: Mapping[str, Precision], samples: Sam
                 hint=f"layers of a mixed file are in {', '.join(LAYER_PRECISIONS)}",
             )
     graph = read_buffer(content)
-    planned = planned_ops(graph, layers, where=_WHERE)
+    planned = planned_ops(graph, layers, known, where=_WHERE)
     ranges = _calibrate(content, samples)
     made = _quantize(content, graph, planned, ranges)
     _check(graph, planned, made, plain=_quantize(content, graph, {}, ranges))

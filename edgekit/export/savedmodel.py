@@ -5,7 +5,9 @@ It has fixed names: the Keras model's input and output names are its signature's
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     import keras
 
 SIGNATURE = "serving_default"
+LAYERS_FILE = "keras_layers.json"
+"""In a SavedModel's directory: the names of its Keras layers, `outer/inner` for one in another."""
 
 
 def ensure(*, model: str, directory: str, batch: int | None, keep_lstm: bool) -> str:
@@ -41,6 +45,7 @@ def ensure(*, model: str, directory: str, batch: int | None, keep_lstm: bool) ->
         unfinished = target.with_suffix(".tmp")
         shutil.rmtree(unfinished, ignore_errors=True)
         write(loaded, unfinished, batch=batch)
+        (unfinished / LAYERS_FILE).write_text(json.dumps(list(_layer_names(loaded, ""))))
         unfinished.replace(target)
     return directory
 
@@ -67,6 +72,13 @@ def write(model: keras.Model, directory: Path, *, batch: int | None) -> None:
     tf.saved_model.save(
         module, str(directory), signatures={SIGNATURE: serve.get_concrete_function(**specs)}
     )
+
+
+def _layer_names(parent: Any, prefix: str) -> Iterator[str]:
+    # Keras has no public way to the layers within attention, recurrent and wrapping layers.
+    for layer in parent._flatten_layers(include_self=False, recursive=False):
+        yield f"{prefix}{layer.name}"
+        yield from _layer_names(layer, f"{prefix}{layer.name}/")
 
 
 def unrolled(model: keras.Model, *, keep_lstm: bool = False) -> keras.Model:

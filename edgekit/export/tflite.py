@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,11 @@ from edgekit.base.errors import ConversionError, DataError, InputError
 from edgekit.base.extras import require
 from edgekit.export.base import Exporter, ExportJob, saved_model
 from edgekit.export.fourbit import narrow_weights
+from edgekit.export.layer_precision import layer_precisions
 from edgekit.export.mixed import mix_precisions
+from edgekit.export.savedmodel import LAYERS_FILE, SIGNATURE
+from edgekit.graph.read import read_graph
+from edgekit.graph.tflite import read_buffer
 from edgekit.models.files import has_ranges
 from edgekit.runtimes.session import match_names
 from edgekit.schema.names import Precision
@@ -26,8 +33,11 @@ class TfliteExporter(Exporter):
     calibrated = ("int8", "int16x8", "mixed")
     trained = ("int8",)
 
-    def convert(self, job: ExportJob, output: Path, worker: Worker) -> None:
+    def convert(self, job: ExportJob, output: Path, worker: Worker) -> dict[str, Any]:
         """See `Exporter.convert`.
+
+        Returns:
+            Of mixed, the precision of each layer.
 
         Raises:
             InputError: mixed precision of a model that brings its ranges.
@@ -40,7 +50,17 @@ class TfliteExporter(Exporter):
                 where=str(job.model),
                 hint="export it in int8, or mix the precisions of the model before `qat`",
             )
-        worker.call(
+        # Samples are for what the model brings no ranges of; with them the converter fails on some
+        # models (REVERSE_V2), and would give layers that need none ranges of its own.
+        if job.calibration is not None and job.precision in self.trained and has_ranges(job.model):
+            with suppress(ConversionError):
+                self._call(replace(job, calibration=None), output, worker)
+                if not any(t.dtype == "float32" for t in read_graph(output).tensors):
+                    return {}
+        return self._call(job, output, worker)
+
+    def _call(self, job: ExportJob, output: Path, worker: Worker) -> dict[str, Any]:
+        decided: dict[str, Any] = worker.call(
             "edgekit.export.tflite:convert",
             saved_model=saved_model(job.model, worker, batch=1),
             output=str(output),
@@ -49,6 +69,7 @@ class TfliteExporter(Exporter):
             calibration_samples=job.plan.calibration_samples if job.plan else None,
             layers=dict(job.plan.layers) if job.plan else {},
         )
+        return decided
 
 
 def convert(
@@ -59,7 +80,7 @@ def convert(
     calibration: str | None,
     calibration_samples: int | None,
     layers: dict[str, Precision],
-) -> None:
+) -> dict[str, Any]:
     """Writes a .tflite file.
 
     Only TFLite's own operators are allowed: files with TensorFlow's ("Flex") run nowhere here.
@@ -75,6 +96,9 @@ def convert(
             int8 of a model that brings the ranges of its activations.
         calibration_samples: use the first so many; None: all.
         layers: of mixed, the precision of each Keras layer that is not int8, by name.
+
+    Returns:
+        Of mixed, the precision of each layer in `layers`, as the file was read back.
 
     Raises:
         ConversionError: the converter failed, or cannot treat a layer as planned.
@@ -109,12 +133,16 @@ def convert(
         raise ConversionError(
             f"TensorFlow's converter failed: {first_lines(error)}", where=f"tflite {precision}"
         ) from None
+    decided: dict[str, Any] = {}
     if precision == "int4-weight":
         content = narrow_weights(content)
     elif precision == "mixed":
         samples = representative(saved_model, calibration, calibration_samples)
-        content = mix_precisions(content, layers, list(samples()))
+        known = json.loads((Path(saved_model) / LAYERS_FILE).read_text())
+        content = mix_precisions(content, layers, list(samples()), known)
+        decided["layers"] = layer_precisions(read_buffer(content), known)
     Path(output).write_bytes(content)
+    return decided
 
 
 def representative(
@@ -125,8 +153,6 @@ def representative(
     Raises:
         DataError: they are missing, or do not fit the inputs.
     """
-    from edgekit.export.savedmodel import SIGNATURE
-
     if calibration is None:
         raise DataError("static quantization needs calibration samples")
     tf = require("tensorflow", purpose="to convert to TFLite")

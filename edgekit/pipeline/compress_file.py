@@ -192,9 +192,9 @@ def _export(
     folder: Path,
     provenance: dict[str, Any],
 ) -> Sidecar:
-    """Writes the file that the plan asks for, and for int8 the master that it derives from."""
+    """Writes the file that the plan asks for, and the master if it derives from one."""
     from edgekit.base.child import Worker
-    from edgekit.export.exporter import ExportJob, export
+    from edgekit.export.exporter import EXPORTERS, ExportJob, export
     from edgekit.models.files import save_model
     from edgekit.training.evaluate import record_outputs
 
@@ -216,6 +216,7 @@ def _export(
             output=file,
             calibration=calibration,
             master=master,
+            plan=plan,
         )
         return export(
             job,
@@ -228,7 +229,7 @@ def _export(
 
     with Worker(preload=["tensorflow"]) as worker:
         master = None
-        if precision == "int8" and format_ != "tflite":
+        if format_ != "tflite" and precision in EXPORTERS.get(format_).derived:
             master = folder / "master.tflite"
             make(worker, "tflite", master, None)
         return make(worker, format_, output, master)

@@ -1,4 +1,4 @@
-"""`edgekit export`: model files straight from a Keras model or from an int8 .tflite file."""
+"""`edgekit export`: model files straight from a Keras model or from a .tflite file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def export_files(
     """Converts a model to every format and precision asked for, each file proven before it is kept.
 
     Args:
-        source: a .keras or .h5 file; or an int8 .tflite file, to derive ONNX and OpenVINO from.
+        source: a .keras or .h5 file, with its quantization plan beside it if it has one; or an
+            int8 or mixed .tflite file, to derive ONNX and OpenVINO from.
         formats: of the files to make.
         precisions: of the files to make; ignored for a .tflite source.
         data: .npz of samples by input name: calibration, and what the files are proven on.
@@ -54,7 +55,7 @@ def export_files(
         progress: told what is being made.
 
     Raises:
-        InputError: bad names, or samples are needed and not given.
+        InputError: bad names, or samples or a plan are needed and not given.
         ConversionError: a converter failed, died, or passed a limit.
         ParityError: a converted file computes something else.
     """
@@ -124,18 +125,18 @@ def _convert(
                     where="--data",
                     hint="--data calib.npz: arrays of representative inputs, by input name",
                 )
-        master: Path | None = None
+        masters: dict[Precision, Path] = {}
         made: list[Sidecar] = []
         for job in _jobs(source, paths, calibration, Path(name), opset):
             progress(f"converting to {job.format} {job.precision}", len(made), len(paths))
             derived = job.precision in EXPORTERS.get(job.format).derived
             sidecar = export(
-                replace(job, master=master if derived else None),
+                replace(job, master=masters[job.precision] if derived else None),
                 reference_x=_first(x),
                 worker=worker,
             )
-            if (job.format, job.precision) == ("tflite", "int8"):
-                master = job.output
+            if job.format == "tflite":
+                masters[job.precision] = job.output
             if job.output in paths.values():
                 made.append(sidecar)
         return made
@@ -144,14 +145,13 @@ def _convert(
 def _jobs(
     source: Path, paths: Paths, calibration: Path | None, scratch: Path, opset: int | None
 ) -> Iterable[ExportJob]:
-    """A job for each file, the int8 .tflite master, kept or not, before what derives from it."""
+    """A job for each file, a .tflite master, kept or not, before what derives from it."""
     from edgekit.export.exporter import EXPORTERS, ExportJob
 
-    needs_master = any(level in EXPORTERS.get(kind).derived for kind, level in paths)
     wanted = dict(paths)
-    if needs_master:
-        key: tuple[Format, Precision] = ("tflite", "int8")
-        wanted = {key: wanted.pop(key, scratch / f"{source.stem}-int8.tflite"), **wanted}
+    for level in dict.fromkeys(lv for kind, lv in paths if lv in EXPORTERS.get(kind).derived):
+        key: tuple[Format, Precision] = ("tflite", level)
+        wanted = {key: wanted.pop(key, scratch / f"{source.stem}-{level}.tflite"), **wanted}
     for (kind, level), path in wanted.items():
         yield ExportJob(source, kind, level, path, calibration=calibration, opset=opset)
 

@@ -190,7 +190,13 @@ DEFAULT_LIMITS: dict[str, Limits] = {
     ),
     "int16x8": Limits(min_snr_db=20, min_agreement=0.97, max_accuracy_drop=1.0),
     "int4-weight": Limits(min_snr_db=5, min_agreement=0.9, max_accuracy_drop=3.0),
-    "mixed": Limits(min_snr_db=10, min_agreement=0.95, max_accuracy_drop=1.0),
+    "mixed": Limits(
+        min_snr_db=10,
+        min_agreement=0.95,
+        max_step_diff=1,
+        min_within_steps=0.99,
+        max_accuracy_drop=1.0,
+    ),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from edgekit.schema.artifact import TensorInfo
 from edgekit.schema.recipe import DEFAULT_LIMITS, Limits
 from edgekit.schema.results import VerifyResult
 from edgekit.verify.metrics import classification_metrics, is_classification, top1
+from edgekit.verify.samples import RANDOM_WITHIN_STEPS
 
 _WORST_DB = -1000.0
 _MASTER_DB = 25.0
+_COARSE = ("int8", "uint8")  # outputs whose steps are limited
 _ROUNDING = 1e-9
+_WITHIN_OF_SIMULATED = 0.995
 
 
 def snr_db(reference: NDArray[Any], outputs: NDArray[Any]) -> float | None:
@@ -66,6 +70,40 @@ def step_differences(
     return np.asarray(difference.reshape(len(difference), -1).max(axis=1, initial=0))
 
 
+def simulated_steps(
+    outputs: NDArray[Any], info: TensorInfo, reference: NDArray[Any]
+) -> NDArray[np.int64] | None:
+    """How many steps each output value is from what a fake-quantized Keras model computes.
+
+    Args:
+        outputs: reals of any shape, of a quantized output.
+        info: the output.
+        reference: reals of the same shape.
+
+    Returns:
+        int64 of shape (values,), or None where the output has no one scale.
+    """
+    if info.quantization is None or info.quantization.per_channel:
+        return None
+    apart = np.abs(outputs.astype(np.float64) - reference) / info.quantization.scale[0]
+    steps: NDArray[np.int64] = np.rint(np.nan_to_num(apart.reshape(-1))).astype(np.int64)
+    return steps
+
+
+def simulated_limits(limits: Limits, *, random: bool) -> Limits:
+    """The limits of an int8 file against a Keras model that brings its ranges.
+
+    Args:
+        limits: of int8; where the share within the limit of steps is at its default, this is for
+            other references, and becomes that for simulated ones.
+        random: the samples are made up.
+    """
+    if limits.min_within_steps != DEFAULT_LIMITS["int8"].min_within_steps:
+        return limits
+    share = RANDOM_WITHIN_STEPS if random else _WITHIN_OF_SIMULATED
+    return limits.model_copy(update={"min_within_steps": share})
+
+
 @dataclass(frozen=True)
 class _Pair:
     """One output of both sides as finite reals, and its differences in steps."""
@@ -87,6 +125,7 @@ def compare(
     limits: Limits | None = None,
     reference_infos: tuple[TensorInfo, ...] = (),
     classifier: bool | None = None,
+    simulated: bool = False,
 ) -> VerifyResult:
     """Compares outputs with reference outputs, by name.
 
@@ -98,11 +137,14 @@ def compare(
         reference_name: what it is compared with, for the result.
         infos: the artifact's outputs.
         y: labels, for the accuracy of both; used where there is one output.
-        limits: what must hold; NaN and infinity fail without limits too.
+        limits: what must hold, of steps where all outputs are 8-bit integers; NaN and infinity
+            fail without limits too.
         reference_infos: the reference's outputs; where both sides of an output have the same
             scale, differences are counted in steps too.
         classifier: whether the largest output means a class; by default as the labels say, else
             for outputs of shape (n, more than 1).
+        simulated: the reference computes in float what the artifact computes in integers:
+            differences are counted in steps, one for each output value and not for each sample.
 
     Raises:
         DataError: names or shapes do not fit.
@@ -110,13 +152,14 @@ def compare(
     matched = match_names(tuple(info.name for info in infos), reference)
     others = _others(infos, reference_infos)
     pairs = [
-        _pair(outputs[info.name], info, matched[info.name], others[info.name], artifact)
+        _pair(outputs[info.name], info, matched[info.name], others[info.name], artifact, simulated)
         for info in infos
     ]
     found = np.concatenate([pair.found.reshape(-1) for pair in pairs])
     wanted = np.concatenate([pair.wanted.reshape(-1) for pair in pairs])
     counted = [pair.steps for pair in pairs if pair.steps is not None]
-    steps = np.max(counted, axis=0) if counted else None
+    join = np.concatenate if simulated else partial(np.max, axis=0)
+    steps = join(counted) if counted else None
     labelled = y if len(pairs) == 1 else None
     result = VerifyResult(
         artifact=artifact,
@@ -138,7 +181,8 @@ def compare(
         if not pair.finite
     ]
     if limits is not None:
-        failures += [*_broken(result, limits), *_broken_steps(steps, limits)]
+        coarse = all(info.dtype in _COARSE for info in infos)
+        failures += [*_broken(result, limits), *_broken_steps(steps if coarse else None, limits)]
     return result.model_copy(update={"passed": not failures, "failures": tuple(failures)})
 
 
@@ -147,13 +191,12 @@ def master_limits(limits: Limits, outputs: tuple[TensorInfo, ...]) -> Limits:
 
     Args:
         limits: of the derived file against the Keras model.
-        outputs: of the .tflite file. int8 outputs are held to steps, by default those of int8;
-            finer ones, where a step inside is many steps of the output, to an SNR.
+        outputs: of the .tflite file. int8 outputs are held to the limits in steps; finer ones,
+            where a step inside is many steps of the output, to an SNR.
     """
-    if any(info.dtype != "int8" for info in outputs):
+    if any(info.dtype not in _COARSE for info in outputs):
         return Limits(min_snr_db=_MASTER_DB)
-    steps = limits if limits.max_step_diff is not None else DEFAULT_LIMITS["int8"]
-    return Limits(max_step_diff=steps.max_step_diff, min_within_steps=steps.min_within_steps)
+    return Limits(max_step_diff=limits.max_step_diff, min_within_steps=limits.min_within_steps)
 
 
 def verify_file(
@@ -167,6 +210,7 @@ def verify_file(
     reference_infos: tuple[TensorInfo, ...] = (),
     threads: int = 1,
     runtime: str | None = None,
+    simulated: bool = False,
 ) -> VerifyResult:
     """Runs a model file in its real runtime and compares it with a reference.
 
@@ -180,6 +224,7 @@ def verify_file(
         reference_infos: of recorded outputs that are quantized.
         threads: of the file's runtime.
         runtime: the file's runtime, if not the default.
+        simulated: as for `compare`.
     """
     with open_session(path, threads=threads, runtime=runtime) as session:
         outputs, infos = run_raw(session, x), session.outputs
@@ -200,6 +245,7 @@ def verify_file(
         limits=limits,
         reference_infos=reference_infos,
         classifier=False if autoencoder else None,
+        simulated=simulated,
     )
 
 
@@ -213,7 +259,12 @@ def _others(
 
 
 def _pair(
-    found: NDArray[Any], info: TensorInfo, wanted: NDArray[Any], other: TensorInfo, artifact: str
+    found: NDArray[Any],
+    info: TensorInfo,
+    wanted: NDArray[Any],
+    other: TensorInfo,
+    artifact: str,
+    simulated: bool,
 ) -> _Pair:
     if len(found) != len(wanted) or found.size != wanted.size:
         raise DataError(
@@ -225,7 +276,9 @@ def _pair(
     return _Pair(
         found=np.nan_to_num(real),
         wanted=np.nan_to_num(real_wanted),
-        steps=step_differences(found, info, wanted, other),
+        steps=simulated_steps(real, info, real_wanted)
+        if simulated
+        else step_differences(found, info, wanted, other),
         finite=bool(np.isfinite(real).all()),
     )
 
@@ -269,6 +322,6 @@ def _broken_steps(steps: NDArray[np.int64] | None, limits: Limits) -> Iterator[s
     within = float(np.mean(steps <= limits.max_step_diff))
     if within < needed - _ROUNDING:
         yield (
-            f"{within:.4f} of the samples are within {limits.max_step_diff} output steps, "
+            f"{within:.4f} are within {limits.max_step_diff} output steps, "
             f"under {needed:g} (largest difference: {steps.max():d} steps)"
         )

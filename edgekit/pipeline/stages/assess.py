@@ -15,9 +15,6 @@ from edgekit.pipeline.stages.export import Wanted
 from edgekit.schema.recipe import Recipe
 from edgekit.schema.target import Target
 
-# Against its master a derived file is held to steps of the output, not to decibels.
-_STEPS_ONLY = {"max_abs_diff": None, "min_snr_db": None, "min_agreement": None}
-
 RUNTIMES = {
     "tflite": "ai-edge-litert",
     "onnx": "onnxruntime",
@@ -93,7 +90,7 @@ def _profile(source: str) -> Callable[[StageContext], Result]:
 def _verify(source: str, one: Wanted) -> Callable[[StageContext], Result]:
     def run(context: StageContext) -> Result:
         from edgekit.runtimes.open import open_session
-        from edgekit.verify.parity import verify_file
+        from edgekit.verify.parity import master_limits, verify_file
 
         recipe, test = context.resources.recipe, context.resources.dataset.test
         context.progress(f"verifying {one.key} on {len(test)} samples")
@@ -106,8 +103,8 @@ def _verify(source: str, one: Wanted) -> Callable[[StageContext], Result]:
         for name in one.masters:
             master = artifact_path(context, name)
             with open_session(master) as session:
-                steps = limits.model_copy(update=_STEPS_ONLY)
-                held = verify_file(path, session, test.x, limits=steps, reference_name=master.name)
+                near = master_limits(limits, session.outputs)
+                held = verify_file(path, session, test.x, limits=near, reference_name=master.name)
             found["master"] = held.model_copy(update={"artifact": path.name})
         return {name: result.model_dump(mode="json") for name, result in found.items()}
 

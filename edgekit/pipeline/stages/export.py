@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,14 @@ from edgekit.pipeline.stages.data import CALIBRATION_FILE
 from edgekit.pipeline.stages.train import MODEL_FILE
 from edgekit.schema.artifact import Preprocessing
 from edgekit.schema.names import SUFFIXES, Format, Precision
+from edgekit.schema.plan import load_plan
 from edgekit.schema.recipe import Recipe
 
 _SUFFIX = {format_: suffix for suffix, format_ in SUFFIXES.items()}
 _GATE_SAMPLES = 512
+_DERIVED: tuple[Precision, ...] = ("int8", "mixed")
 _LIBRARIES: dict[str, tuple[str, ...]] = {
-    "tflite": ("tensorflow", "keras", "ai-edge-litert"),
+    "tflite": ("tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer"),
     "onnx": ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime"),
     "openvino": ("tensorflow", "keras", "openvino"),
 }
@@ -28,29 +30,36 @@ _LIBRARIES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """One model file that a recipe asks for."""
+    """One model file that a recipe asks for; `native` by its runtime's own quantizer."""
 
     format: Format
     precision: Precision
     opset: int | None = None
+    native: bool = False
 
     @property
     def key(self) -> str:
         """The word for it in stage names: "tflite-int8"."""
-        return f"{self.format}-{self.precision}"
+        return f"{self.format}-{self._kind}"
+
+    @property
+    def _kind(self) -> str:
+        return f"{self.precision}-native" if self.native else self.precision
+
+    @property
+    def master(self) -> Wanted | None:
+        """The TFLite file of the same precision, if this one derives from it."""
+        derived = self.precision in _DERIVED and self.format != "tflite" and not self.native
+        return Wanted("tflite", self.precision) if derived else None
 
     @property
     def masters(self) -> tuple[str, ...]:
-        """The stage of the int8 TFLite file, if this one derives from it; else nothing."""
-        derived = self.precision == "int8" and self.format != "tflite"
-        return (f"export-{_MASTER.key}",) if derived else ()
+        """The stage of the master, if there is one; else nothing."""
+        return (f"export-{self.master.key}",) if self.master else ()
 
     def file_name(self, recipe_name: str) -> str:
         """Name of the model file."""
-        return f"{recipe_name}-{self.precision}{_SUFFIX[self.format]}"
-
-
-_MASTER = Wanted("tflite", "int8")
+        return f"{recipe_name}-{self._kind}{_SUFFIX[self.format]}"
 
 
 def wanted(recipe: Recipe) -> list[Wanted]:
@@ -59,8 +68,15 @@ def wanted(recipe: Recipe) -> list[Wanted]:
     for spec in recipe.export:
         for precision in spec.precision:
             one = Wanted(spec.format, precision, spec.opset)
-            files += [_MASTER, one] if one.masters else [one]
+            files += [one.master, one] if one.master else [one]
+            if one.master and precision == "int8" and _is_native(recipe):
+                files.append(replace(one, native=True))
     return list({one.key: one for one in files}.values())
+
+
+def _is_native(recipe: Recipe) -> bool:
+    """Whether a pass plans the runtimes' own quantizers; the derived files are made too."""
+    return any(spec.args.get("engine") == "native" for spec in recipe.compress)
 
 
 def stage(one: Wanted, recipe: Recipe, model: str) -> Stage:
@@ -74,10 +90,11 @@ def stage(one: Wanted, recipe: Recipe, model: str) -> Stage:
             "format": one.format,
             "precision": one.precision,
             "opset": one.opset,
+            "native": one.native,
             "file": one.file_name(recipe.name),
             "limits": recipe.verify.limits_for(one.precision).model_dump(mode="json"),
         },
-        libraries=_LIBRARIES[one.format],
+        libraries=(*_LIBRARIES[one.format], *(("nncf",) if one.native else ())),
     )
 
 
@@ -92,14 +109,19 @@ def _run(one: Wanted, model: str) -> Callable[[StageContext], Result]:
         data = context.inputs["data"]
         with np.load(context.inputs["reference"].directory / OUTPUTS_FILE) as outputs:
             reference_y = {name: outputs[name][:_GATE_SAMPLES] for name in outputs.files}
+        keras_file = context.inputs[model].directory / MODEL_FILE
+        plan = load_plan(keras_file)
+        if plan is not None:
+            plan = plan.model_copy(update={"engine": "native" if one.native else "derived"})
         job = ExportJob(
-            model=context.inputs[model].directory / MODEL_FILE,
+            model=keras_file,
             format=one.format,
             precision=one.precision,
             output=context.directory / one.file_name(recipe.name),
             calibration=data.directory / CALIBRATION_FILE,
             master=master,
             opset=one.opset,
+            plan=plan,
         )
         sidecar = export(
             job,
