@@ -56,7 +56,7 @@ def _bias(layer: Any, ids: Ids | None) -> tuple[Weight, ...]:
 def _convolution(site: Site) -> Wiring:
     layer = site.layer
     if layer.groups != 1:
-        return site.keep_all("it convolves in groups of channels")
+        return _grouped(site)
     taken, made = site.taken(), _made(site, layer.filters, layer.activation)
     places = (None,) * layer.rank
     kernel = Weight(layer.kernel, (*places, taken, made), layer.rank + 1, layer.rank)
@@ -66,6 +66,39 @@ def _convolution(site: Site) -> Wiring:
         {"filters": made},
         {"filters": made},
     )
+
+
+def _grouped(site: Site) -> Wiring:
+    """A convolution in groups: whole groups of one channel go, of larger ones the same channels."""
+    layer, taken = site.layer, site.taken()
+    groups, per_group = layer.groups, int(layer.kernel.shape[-2])
+    places = (None,) * layer.rank
+    if per_group == 1 and taken is not None:
+        made = np.repeat(taken, layer.filters // groups)
+        if not channel_ops.is_elementwise(layer.activation):
+            site.freeze(made, channel_ops.MIXES)
+        kernel = Weight(layer.kernel, (*places, None, made))
+        config: dict[str, Size] = {"filters": made, "groups": taken}
+        return Wiring((Channels(site.axis, made),), (kernel, *_bias(layer, made)), config)
+    made = _made(site, layer.filters, layer.activation)
+    _tie(site, made, groups)
+    if taken is not None:
+        _tie(site, taken, groups)
+        taken = taken[:per_group]
+    kernel = Weight(layer.kernel, (*places, taken, made), layer.rank + 1, layer.rank)
+    return Wiring(
+        (Channels(site.axis, made),),
+        (kernel, *_bias(layer, made)),
+        {"filters": made},
+        {"filters": made},
+    )
+
+
+def _tie(site: Site, ids: Ids, groups: int) -> None:
+    """Channels of equal position in their groups go together."""
+    rows = ids.reshape(groups, -1)
+    for row in rows[1:]:
+        site.coupling.unite(row, rows[0])
 
 
 def _transposed(site: Site) -> Wiring:
@@ -110,6 +143,56 @@ def _dense(site: Site) -> Wiring:
     weights = (Weight(layer.kernel, (taken, made), 1, 0), *_bias(layer, made))
     output = Channels(len(site.shapes[0]) - 1, made)
     return Wiring((output,), weights, {"units": made}, {"units": made})
+
+
+def _einsum(site: Site) -> Wiring:
+    """A product along letters: one that is summed takes channels, the last new one makes them."""
+    layer = site.layer
+    left, _, result = layer.equation.partition("->")
+    given, kernel = left.split(",")
+    elided = len(site.shapes[0]) - len(given.replace("...", "")) if "..." in given else 0
+    rank = len(result.replace("...", "")) + elided
+    axes: dict[str, Ids] = {}
+    channels = site.inputs[0]
+    if channels is not None:
+        letter = _letters(given, len(site.shapes[0])).get(channels.axis)
+        if letter is None or letter not in kernel or letter in result:
+            site.freeze(channels.ids, "it works along another axis than that of the channels")
+        else:
+            axes[letter] = channels.ids
+    taken = next((kernel.index(letter) for letter in axes), None)
+    new = {
+        axis: letter
+        for axis, letter in _letters(result, rank).items()
+        if letter in kernel and letter not in given
+    }
+    if not new:
+        return Wiring((None,), (Weight(layer.kernel, tuple(map(axes.get, kernel)), None, taken),))
+    axis = max(new)
+    made = _made(site, int(layer.kernel.shape[kernel.index(new[axis])]), layer.activation)
+    axes[new[axis]] = made
+    index = kernel.index(new[axis])
+    weights = [Weight(layer.kernel, tuple(map(axes.get, kernel)), index, taken)]
+    if layer.bias is not None:
+        sizes = tuple(layer.bias.shape)
+        place = axis - (rank - len(sizes))
+        if sum(size > 1 for size in sizes) > 1:
+            # keras.ops.add takes such a bias for one of another axis once a size becomes 1.
+            site.freeze(made, "its bias has several axes")
+        follows = [i == place and size == len(made) for i, size in enumerate(sizes)]
+        weights.append(Weight(layer.bias, tuple(made if one else None for one in follows)))
+    shape: list[Any] = list(layer.partial_output_shape)
+    shape[axis - rank] = made
+    return Wiring(
+        (Channels(axis, made),), tuple(weights), {"output_shape": tuple(shape)}, {"channels": made}
+    )
+
+
+def _letters(spec: str, rank: int) -> dict[int, str]:
+    """The letter of each axis of a tensor; `...` stands for any number of axes."""
+    head, _, tail = spec.partition("...")
+    letters = dict(enumerate(head))
+    return letters | {rank - len(tail) + index: letter for index, letter in enumerate(tail)}
 
 
 def _embedding(site: Site) -> Wiring:
@@ -240,6 +323,7 @@ _LAYERS: dict[str, Rule] = {
     "BatchNormalization": _batch_norm,
     "Bidirectional": _bidirectional,
     "Dense": _dense,
+    "EinsumDense": _einsum,
     "Embedding": _embedding,
     "MultiHeadAttention": _attention,
     "PReLU": _prelu,

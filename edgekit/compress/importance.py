@@ -146,7 +146,9 @@ def _activation(model: keras.Model, network: Network, samples: Split) -> Scores:
                 continue
             norms = _along(weight.variable.numpy(), weight.taken, np.linalg.norm)
             if weight.source is not None:
-                norms = norms * np.sqrt(squares[inputs_of[id(wired.layer)][weight.source]])
+                given = squares[inputs_of[id(wired.layer)][weight.source]]
+                # The groups of a convolution share what goes.
+                norms = norms * np.sqrt(given.reshape(-1, len(norms)).mean(0))
             scored.append((weight, weight.taken, norms))
     return _mean(network, scored)
 

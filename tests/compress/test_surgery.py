@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from edgekit.base.errors import InputError
 from edgekit.compress.channel_rules import register_rule
 from edgekit.compress.coupling import Site, Weight, Wiring
+from edgekit.compress.importance import importance
 from edgekit.compress.network import Network, trace
 from edgekit.compress.surgery import remove_channels
+from edgekit.data.dataset import Split
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +105,28 @@ class Images:
     def conv(self) -> Any:
         act = self.draw(st.sampled_from(["relu", "linear", "sigmoid", "softmax"]))
         return self.layers.Conv2D(self.filters(), 3, padding="same", activation=act)(self.one())
+
+    def grouped(self) -> Any:
+        """As many groups as channels, or two groups of what a convolution makes."""
+        x, wide = self.one(), self.draw(st.integers(1, 2))
+        if self.draw(st.booleans()):
+            return self.layers.Conv2D(wide * x.shape[-1], 3, padding="same", groups=x.shape[-1])(x)
+        x = self.layers.Conv2D(2 * self.filters(), 1)(x)
+        return self.layers.Conv2D(4 * wide, 3, padding="same", groups=2)(x)
+
+    def einsum(self) -> Any:
+        x = self.one()
+        equation, shape, bias = self.draw(
+            st.sampled_from(
+                [
+                    ("abcx,xy->abcy", (SIDE, SIDE, 3), "y"),
+                    ("...x,xy->...y", 3, None),
+                    ("abcx,cxy->abcy", (SIDE, SIDE, 3), "y"),
+                    ("abcx,cxyz->abyz", (SIDE, SIDE, 3), "z"),
+                ]
+            )
+        )
+        return self.layers.EinsumDense(equation, shape, bias_axes=bias, activation="relu")(x)
 
     def transposed(self) -> Any:
         return self.layers.Conv2DTranspose(self.filters(), 3, padding="same")(self.one())
@@ -236,8 +260,8 @@ class Sequences(Images):
 
 
 IMAGE_STEPS = (
-    "conv transposed depthwise separable norm prelu layer_norm operation add project gate concat "
-    "shared nested reshaped flat pooled"
+    "conv grouped einsum transposed depthwise separable norm prelu layer_norm operation add "
+    "project gate concat shared nested reshaped flat pooled"
 )
 SEQUENCE_STEPS = (
     "conv transposed depthwise norm layer_norm operation add concat recurrent both_ways states "
@@ -337,7 +361,6 @@ def test_free_sizes_stay_free() -> None:
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
-        (lambda keras, x: keras.layers.Conv2D(4, 1, groups=2)(x), "in groups"),
         (lambda keras, x: keras.layers.LayerNormalization()(x), "it mixes channels"),
         (lambda keras, x: keras.layers.Lambda(lambda y: y[..., ::-1])(x), "is not known"),
         (lambda keras, x: x[..., :2], "is not known"),
@@ -429,6 +452,30 @@ def test_depth_multipliers_widen_each_channel() -> None:
     network = trace(model)
     small = check_exact(model, network, half(network))
     assert small.get_layer("separable").pointwise_kernel.shape == (1, 1, 12, 3)
+
+
+def test_groups_and_products_really_shrink() -> None:
+    import keras
+
+    layers = keras.layers
+    given = keras.Input((6, 6, 2))
+    x = layers.Conv2D(8, 3, name="conv")(given)
+    x = layers.Conv2D(8, 3, groups=4, name="groups")(x)
+    x = layers.Conv2D(8, 1, groups=8, name="single")(x)
+    x = layers.EinsumDense("...x,xy->...y", 6, bias_axes="y", name="product")(x)
+    model = randomized(keras.Model(given, layers.Dense(2)(layers.Flatten()(x))))
+    network = trace(model)
+    small = check_exact(model, network, half(network))
+    shapes = {layer.name: layer.kernel.shape for layer in small.layers if hasattr(layer, "kernel")}
+    assert shapes["conv"] == (3, 3, 2, 4)
+    assert shapes["groups"] == (3, 3, 1, 4)  # of two channels in each of four groups, one stays
+    assert shapes["single"] == (1, 1, 1, 4)
+    assert small.get_layer("single").groups == 4
+    assert shapes["product"] == (4, 3)
+    scores = importance(
+        "activation", model, network, Split({"x": np.ones((4, 6, 6, 2))}, np.ones(4))
+    )
+    assert all(np.isfinite(scores[group.roots]).all() for group in network.groups())
 
 
 def test_both_directions_keep_equally_many_units() -> None:
