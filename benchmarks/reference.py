@@ -114,14 +114,14 @@ _DIGITS = {
 
 DEFINITIONS: dict[str, Definition] = {
     "resnet8": Definition(
-        _made("shapes", 8000) | {"preprocess": _BYTES},
+        _made("shapes", 8000, difficulty=0.4) | {"preprocess": _BYTES},
         {"name": "resnet8"},
-        _trained(16, 0.003, augment={"flip": "horizontal"}),
+        _trained(14, 0.003, augment={"flip": "horizontal"}),
     ),
     "mobilenet_v1": Definition(
-        _made("shapes", 6000, size=64, difficulty=0.6) | {"preprocess": _BYTES},
+        _DIGITS | {"options": {"size": 64, "distort": 0.7, "colour": True, "copies": 4}},
         {"name": "mobilenet_v1", "args": {"alpha": 0.25}},
-        _trained(20, 0.004, augment={"flip": "horizontal"}),
+        _trained(14, 0.003, 32, augment={"translate": 0.06, "rotate": 0.03}),
     ),
     "dscnn": Definition(
         _made("keywords", 8000) | {"preprocess": {"mean": -3.5, "std": 1.6}},

@@ -27,7 +27,7 @@ class Options(SourceOptions):
     Attributes:
         size: side in pixels that the scans are enlarged to, with bilinear interpolation.
         distort: strength of random turns, shears, scales, shifts, uneven grounds, noise; 0 is none.
-        colour: random colours of digit and ground, three channels.
+        colour: random colours of ground and, lighter, digit; three channels.
         copies: how often each scan appears, each time distorted anew.
         seed: of the distortions.
     """
@@ -119,10 +119,10 @@ def _painted(ink: Floats, options: Options, generator: np.random.Generator) -> F
     paper = np.zeros((count, channels), np.float32)
     pen = np.ones((count, channels), np.float32)
     if options.colour:
-        paper = uniform(generator, 0.25, 0.75, count, channels)
-        direction = generator.standard_normal((count, channels), np.float32)
+        paper = uniform(generator, 0.1, 0.6, count, channels)
+        direction = np.abs(generator.standard_normal((count, channels), np.float32))
         direction *= np.sqrt(channels) / np.linalg.norm(direction, axis=1, keepdims=True)
-        pen = paper + uniform(generator, 0.2, 0.5, count, 1) * direction
+        pen = paper + uniform(generator, 0.25, 0.5, count, 1) * direction
     uneven = smooth_fields(generator, (count, channels, 5, 5), size)
     ground = paper[:, :, None, None] + 0.12 * options.distort * uneven
     image = ground + ink[:, None] * (pen[:, :, None, None] - ground)
