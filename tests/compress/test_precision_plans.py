@@ -118,7 +118,14 @@ def pairs() -> Dataset:
     return Dataset(*splits, labels=(), preprocessing=Preprocessing())
 
 
-def exported(model: Any, dataset: Dataset, precision: Any, folder: Path, worker: Worker) -> Path:
+def exported(
+    model: Any,
+    dataset: Dataset,
+    precision: Any,
+    folder: Path,
+    worker: Worker,
+    plan: QuantizationPlan | None = None,
+) -> Path:
     from edgekit.export.exporter import ExportJob, export
     from edgekit.models.files import save_model
 
@@ -131,7 +138,8 @@ def exported(model: Any, dataset: Dataset, precision: Any, folder: Path, worker:
         "tflite",
         precision,
         output,
-        calibration=folder / "calibration.npz" if precision == "int8" else None,
+        calibration=None if precision == "fp32" else folder / "calibration.npz",
+        plan=plan,
     )
     export(job, worker=worker, reference_x=dataset.test.x)
     return output
@@ -251,6 +259,30 @@ def test_fallback_repairs_what_int8_breaks_with_the_layers_at_fault(
     assert planned.metric is not None
     assert int8.metric["accuracy"] < exact.metric["accuracy"] - 0.1
     assert planned.metric["accuracy"] > exact.metric["accuracy"] - 0.03
+
+
+def test_the_mixed_file_is_as_simulated(
+    trained: Callable[[str], Any], dataset: Dataset, tmp_path: Path, worker: Worker
+) -> None:
+    from edgekit.compress.simulation import Simulation
+    from edgekit.runtimes.open import open_session
+    from edgekit.runtimes.session import run_raw
+    from edgekit.training.evaluate import record_outputs
+
+    model = trained("bad")
+    plan = QuantizationPlan(precision="mixed", layers={"conv1": "fp32", "conv2": "fp32"})
+    file = exported(model, dataset, "mixed", tmp_path, worker, plan)
+    with open_session(file) as session:
+        info = session.outputs[0]
+        raw = run_raw(session, dataset.test.x)[info.name]
+    assert info.quantization is not None
+    found = info.quantization.dequantize(raw)
+    wanted = record_outputs(model, dataset.test.x)["logits"]
+    simulated = Simulation(model, dataset.calibration).outputs(dataset.test, plan.layers)["logits"]
+    power = [float(np.sum((made - wanted) ** 2)) for made in (found, simulated)]
+    assert abs(10 * np.log10(power[0] / power[1])) < 1.0  # decibels
+    apart = np.abs(found - simulated) / info.quantization.scale[0]
+    assert np.mean(apart <= 1.01) >= 0.99
 
 
 def test_budgets_are_kept_and_more_is_never_worse(
