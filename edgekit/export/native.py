@@ -7,7 +7,10 @@ process.
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,6 +152,7 @@ def quantize_openvino(*, source: str, output: str, calibration: str, samples: in
         MissingDependencyError: nncf is not installed.
     """
     ov = require("openvino", purpose="to quantize for OpenVINO")
+    os.environ["NNCF_CI"] = "1"  # else it reports its use to a server
     nncf = require("nncf", purpose="to quantize for OpenVINO by its own quantizer")
     ranges = require("nncf.quantization.range_estimator", purpose="to quantize for OpenVINO")
     advanced = require("nncf.quantization.advanced_parameters", purpose="to quantize for OpenVINO")
@@ -166,14 +170,15 @@ def quantize_openvino(*, source: str, output: str, calibration: str, samples: in
     if attends:
         options["smooth_quant_alphas"] = nncf.AdvancedSmoothQuantParameters(matmul=-1)
     try:
-        quantized = nncf.quantize(
-            model,
-            nncf.Dataset(list(_each(arrays))),
-            subset_size=count,
-            fast_bias_correction=False,
-            model_type=nncf.ModelType.TRANSFORMER if attends else None,
-            advanced_parameters=nncf.AdvancedQuantizationParameters(**options),
-        )
+        with redirect_stdout(io.StringIO()):  # bars of progress
+            quantized = nncf.quantize(
+                model,
+                nncf.Dataset(list(_each(arrays))),
+                subset_size=count,
+                fast_bias_correction=False,
+                model_type=nncf.ModelType.TRANSFORMER if attends else None,
+                advanced_parameters=nncf.AdvancedQuantizationParameters(**options),
+            )
     except Exception as error:  # noqa: BLE001 NNCF raises anything
         raise ConversionError(f"NNCF failed: {first_lines(error)}", where="openvino int8") from None
     ov.save_model(quantized, output, compress_to_fp16=False)
