@@ -74,7 +74,9 @@ def rebuild(network: list[dict[str, Any]], weights: Any, outputs: list[Any]) -> 
 
 def _layer(entry: dict[str, Any]) -> Any:
     if entry["class"] in _OPERATIONS:
-        return lambda x, **settings: _OPERATIONS[entry["class"]](x, **settings)
+        # Keras keeps an operation's settings, as GELU's form, apart from the arguments of its call.
+        settings = {k: v for k, v in entry["config"].items() if k not in ("name", "dtype")}
+        return lambda x, **given: _OPERATIONS[entry["class"]](x, **settings, **given)
     kind = getattr(keras.layers, entry["class"], None)
     if kind is None:
         raise ValueError(f"tf-keras has no layer {entry['class']}")
