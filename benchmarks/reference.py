@@ -119,7 +119,7 @@ DEFINITIONS: dict[str, Definition] = {
         _trained(14, 0.003, augment={"flip": "horizontal"}),
     ),
     "mobilenet_v1": Definition(
-        _DIGITS | {"options": {"size": 64, "distort": 0.7, "colour": True, "copies": 4}},
+        _DIGITS | {"options": {"size": 64, "distort": 1.0, "copies": 4}},
         {"name": "mobilenet_v1", "args": {"alpha": 0.25}},
         _trained(14, 0.003, 32, augment={"translate": 0.06, "rotate": 0.03}),
     ),
