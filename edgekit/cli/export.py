@@ -81,4 +81,7 @@ def _render(report: ExportReport, console: Console) -> None:
             f"{words} to {figures['reference']}",
         )
     console.print(table)
+    for sidecar in report.artifacts:
+        for warning in sidecar.provenance.get("warnings", ()):
+            console.print(f"{sidecar.file}: {warning}", style="yellow", highlight=False)
     console.print(f"in {report.directory}")

@@ -94,7 +94,7 @@ def command(
 def _render(report: VerifyReport, console: Console) -> None:
     from rich.table import Table
 
-    from edgekit.report.debugging import layer_table
+    from edgekit.report.debugging import LayerTable
 
     heads = ("file", "samples", "max diff", "steps", "SNR dB", "agreement", "accuracy", "verdict")
     table = Table(*heads, box=None)
@@ -117,7 +117,7 @@ def _render(report: VerifyReport, console: Console) -> None:
     for result in report.results:
         if result.layers:
             console.print(f"\n{Path(result.artifact).name}, layer by layer", highlight=False)
-            console.print(layer_table(result.layers))
+            console.print(LayerTable(result.layers))
     for result in report.results:
         for failure in result.failures:
             console.print(f"{Path(result.artifact).name}: {failure}", highlight=False)

@@ -78,18 +78,30 @@ def load_dataset(
     return Dataset(**splits, labels=labels, preprocessing=preprocessing)
 
 
+def find_source(text: str, where: str) -> tuple[Source, str]:
+    """The source that a recipe names, and what stands behind its name.
+
+    Raises:
+        InputError: there is no such source.
+        DataError: it takes nothing behind its name, or lacks what it takes.
+    """
+    name, colon, argument = text.partition(":")
+    kind = SOURCES.get(name, where=where)
+    if kind.argument is None and colon:
+        raise DataError(f"'{name}' takes nothing after its name", where=text)
+    if kind.argument is not None and not argument:
+        raise DataError(f"is written {name}:{kind.argument}", where=text)
+    return kind, argument
+
+
 def read_raw(spec: DataSpec, *, root: Path, source: YamlSource | None = None) -> RawData:
     """The samples as the source holds them.
 
     Raises:
         DataError: the source or its options are unknown, or it cannot be read.
     """
-    name, colon, argument = spec.source.partition(":")
-    kind = SOURCES.get(name, where=source.where(("data", "source")) if source else "data.source")
-    if kind.argument is None and colon:
-        raise DataError(f"'{name}' takes nothing after its name", where=spec.source)
-    if kind.argument is not None and not argument:
-        raise DataError(f"is written {name}:{kind.argument}", where=spec.source)
+    where = source.where(("data", "source")) if source else "data.source"
+    kind, argument = find_source(spec.source, where)
     text = source or YamlSource("data.options", spec.options)
     at = ("data", "options") if source else ()
     options = validate_data(kind.options, spec.options, text, DataError, at)

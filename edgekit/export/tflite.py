@@ -21,6 +21,7 @@ from edgekit.export.mixed import mix_precisions
 from edgekit.export.savedmodel import LAYERS_FILE, SIGNATURE
 from edgekit.graph.read import read_graph
 from edgekit.graph.tflite import read_buffer
+from edgekit.graph.types import COMPUTING, Graph
 from edgekit.models.files import has_ranges
 from edgekit.runtimes.session import match_names
 from edgekit.schema.names import Precision
@@ -37,7 +38,7 @@ class TfliteExporter(Exporter):
         """See `Exporter.convert`.
 
         Returns:
-            Of mixed, the precision of each layer.
+            Of mixed, the precision of each layer; of int8-dynamic, how many kernels are int8.
 
         Raises:
             InputError: mixed precision of a model that brings its ranges.
@@ -79,7 +80,7 @@ def convert(
     precision: str,
     calibration: str | None,
     calibration_samples: int | None,
-    layers: dict[str, Precision],
+    layers: dict[str, Precision] | None = None,
 ) -> dict[str, Any]:
     """Writes a .tflite file.
 
@@ -98,7 +99,8 @@ def convert(
         layers: of mixed, the precision of each Keras layer that is not int8, by name.
 
     Returns:
-        Of mixed, the precision of each layer in `layers`, as the file was read back.
+        Of mixed, the precision of each layer in `layers`, as the file was read back; of
+        int8-dynamic, how many kernels are int8, with `warnings` where that is none.
 
     Raises:
         ConversionError: the converter failed, or cannot treat a layer as planned.
@@ -139,10 +141,31 @@ def convert(
     elif precision == "mixed":
         samples = representative(saved_model, calibration, calibration_samples)
         known = json.loads((Path(saved_model) / LAYERS_FILE).read_text())
-        content = mix_precisions(content, layers, list(samples()), known)
+        content = mix_precisions(content, layers or {}, list(samples()), known)
         decided["layers"] = layer_precisions(read_buffer(content), known)
+    elif precision == "int8-dynamic":
+        decided = _dynamic(read_buffer(content))
     Path(output).write_bytes(content)
     return decided
+
+
+def _dynamic(graph: Graph) -> dict[str, Any]:
+    """How many kernels became int8: the converter leaves small ones, of under 1024 weights."""
+    kernels = [
+        tensor
+        for op in graph.ops
+        if op.kind in COMPUTING
+        for tensor in (graph.tensors[index] for index in op.inputs[1:2])
+        if tensor.constant
+    ]
+    quantized = sum(tensor.dtype == "int8" for tensor in kernels)
+    found: dict[str, Any] = {"int8_kernels": f"{quantized} of {len(kernels)}"}
+    if not quantized:
+        found["warnings"] = [
+            "int8-dynamic has quantized nothing: the converter leaves kernels of under 1024 "
+            "weights in float, and all of this model are; it is no smaller or faster than fp32"
+        ]
+    return found
 
 
 def representative(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import keras
 
 
+_IDLE = ("Dropout", "Identity", "GaussianNoise", *(f"SpatialDropout{n}D" for n in (1, 2, 3)))
+
+
 def record_layers(model: keras.Model, x: Mapping[str, NDArray[Any]]) -> tuple[Layer, ...]:
     """Runs samples through a model and keeps what each of its layers makes.
 
@@ -29,7 +32,7 @@ def record_layers(model: keras.Model, x: Mapping[str, NDArray[Any]]) -> tuple[La
 
     Returns:
         The calls of layers in the order of their running; those that make no float values, or
-        several, are left out.
+        several, or do nothing in inference, are left out.
 
     Raises:
         DataError: the names do not fit the inputs.
@@ -49,7 +52,8 @@ def record_layers(model: keras.Model, x: Mapping[str, NDArray[Any]]) -> tuple[La
         values |= call.run(values)
         before = tuple(dict.fromkeys(p for value in call.inputs for p in places[value]))
         array = np.asarray(values[call.outputs[0]])
-        kept = len(call.outputs) == 1 and array.ndim > 1 and array.dtype.kind == "f"
+        idle = call.kind in _IDLE and call.outputs[0] not in outputs
+        kept = len(call.outputs) == 1 and array.ndim > 1 and array.dtype.kind == "f" and not idle
         places |= dict.fromkeys(call.outputs, (len(layers),) if kept else before)
         if kept:
             layers.append(

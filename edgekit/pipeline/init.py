@@ -71,11 +71,15 @@ def write_recipe(path: Path, answers: Answers, *, overwrite: bool = False) -> Re
     """Writes a commented recipe and returns it.
 
     Raises:
-        InputError: the file exists and may not be overwritten.
+        InputError: the file exists and may not be overwritten, or there is no such data source.
+        DataError: what the data source takes is not given.
         RecipeError: an answer does not fit the schema.
     """
+    from edgekit.data.sources import find_source
+
     if path.exists() and not overwrite:
         raise InputError("the file exists", where=str(path), hint="use --force to overwrite it")
+    find_source(answers.data, "--data")
     text = _TEMPLATE.format(
         name=answers.name,
         data=_inline(answers.data),

@@ -242,7 +242,7 @@ def cause_of(
     """A cause, explained by the docstring of the rule that found it."""
     return Cause(
         name=getattr(rule, "__name__", ""),
-        explanation=" ".join((inspect.getdoc(rule) or "").split()),
+        explanation=" ".join((inspect.getdoc(rule) or "").split("Args:")[0].split()),
         layer=layer,
         found=found,
         proposal=proposal,

@@ -9,6 +9,7 @@ from edgekit.graph.types import COMPUTING, Graph, Op
 from edgekit.schema.debugging import Proposal
 from edgekit.schema.figure import Figure
 from edgekit.schema.results import Profile
+from edgekit.schema.units import show_figure
 
 SPEED_PROPOSAL = Proposal(
     text="run the float file here, or int8-dynamic, which keeps activations in float",
@@ -90,7 +91,8 @@ def surely_slower(latency: Figure, other: Figure) -> bool:
 
 
 def _told(latency: Figure, other: Figure, reasons: Iterable[str]) -> str:
-    return f"{latency.value:.3g} ms, the float file {other.value:.3g} ms: {'; '.join(reasons)}"
+    slow, fast = (show_figure(figure, interval=False) for figure in (latency, other))
+    return f"{slow}, the float file {fast}: {'; '.join(reasons)}"
 
 
 def _reasons(graph: Graph, features: Collection[str], unoptimized: Sequence[int]) -> Iterator[str]:

@@ -246,3 +246,20 @@ def test_only_an_int8_file_is_a_master(shared: Path, tmp_path: Path) -> None:
     with Worker() as child, pytest.raises(InputError, match="int8 outputs"):
         derive_from_tflite(master, "onnx", tmp_path / "kws.onnx", worker=child)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_int8_dynamic_of_a_tiny_model_says_that_it_quantized_nothing(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    for units, warned in ((4, True), (200, False)):
+        model = keras.Sequential([keras.Input((8,), name="x"), keras.layers.Dense(units)])
+        model.save(tmp_path / "m.keras")
+        job = ExportJob(
+            model=tmp_path / "m.keras",
+            format="tflite",
+            precision="int8-dynamic",
+            output=tmp_path / f"{units}.tflite",
+        )
+        found = export(job).provenance
+        assert found["int8_kernels"] == ("0 of 1" if warned else "1 of 1")
+        assert ("warnings" in found) is warned
