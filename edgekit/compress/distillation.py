@@ -103,7 +103,7 @@ class Distill(Pass[DistillArgs]):
         student = copy_of(model)
         check_shapes(self.args.features, teacher, student)
         if len(student.outputs) > 1:
-            dataset = _without_labels(dataset, student)
+            dataset = without_labels(dataset, student)
         metrics = {
             "teacher": _measure(teacher, teacher, dataset),
             "student_before": _measure(student, teacher, dataset),
@@ -115,7 +115,15 @@ class Distill(Pass[DistillArgs]):
         task = find_task(student, dataset.train.y, loss=loss, metrics=())
         classes = dataset.train.y.dtype.kind in "iu"
         result = fine_tune(
-            _distiller(teacher, teachers[0], student, self.args, classes=classes),
+            distiller(
+                teacher,
+                teachers[0],
+                student,
+                alpha=self.args.alpha,
+                temperature=self.args.temperature,
+                classes=classes,
+                features=self.args.features,
+            ),
             dataset,
             epochs=self.args.epochs or max(1, context.train.epochs),
             learning_rate=self.args.learning_rate or context.train.optimizer.learning_rate / 4,
@@ -204,8 +212,11 @@ def _mean_of(teachers: list[keras.Model]) -> keras.Model:
     return keras.Model(first.inputs, means, name=first.name)
 
 
-def _without_labels(dataset: Dataset, model: keras.Model) -> Dataset:
-    """The dataset with zeros of the first output's shape for labels: nothing learns from them."""
+def without_labels(dataset: Dataset, model: keras.Model) -> Dataset:
+    """The dataset for a model of several outputs that learns from a teacher alone.
+
+    The labels are zeros of the first output's shape: nothing learns from them.
+    """
 
     def split(one: Split) -> Split:
         shape = (len(one), *(size or 1 for size in model.outputs[0].shape[1:]))
@@ -255,13 +266,15 @@ def _changes(before: keras.Model, after: keras.Model) -> list[dict[str, Any]]:
     return changes
 
 
-def _distiller(
+def distiller(
     teacher: keras.Model,
     outputs_of: keras.Model,
     student: keras.Model,
-    args: DistillArgs,
     *,
+    alpha: float,
+    temperature: float,
     classes: bool,
+    features: tuple[FeaturePair, ...] = (),
 ) -> keras.Model:
     """A Keras distiller that shows its student's inputs and outputs as its own.
 
@@ -269,8 +282,10 @@ def _distiller(
         teacher: whose outputs and layers are learnt.
         outputs_of: a model with outputs of the same kind, which tells what they are.
         student: learns.
-        args: of the pass.
+        alpha: weight of the teacher; the labels have 1 - alpha.
+        temperature: of outputs that are classes.
         classes: whether an output without a softmax or sigmoid is logits, and not a value.
+        features: layers to match as well.
     """
     distillation = require("keras", purpose="to distill models").distillation
 
@@ -278,16 +293,16 @@ def _distiller(
         inputs = property(lambda self: self.student.inputs)
         outputs = property(lambda self: self.student.outputs)
 
-    pairs = [pair_loss(pair, teacher, student) for pair in args.features]
-    distiller = Distiller(
+    pairs = [pair_loss(pair, teacher, student) for pair in features]
+    made = Distiller(
         _with_bare_output(teacher),
         _with_bare_output(student),
-        [output_loss(outputs_of, student, args.temperature, classes=classes), *pairs],
-        distillation_loss_weights=[1.0, *(pair.weight for pair in args.features)],
-        student_loss_weight=1.0 - args.alpha,
+        [output_loss(outputs_of, student, temperature, classes=classes), *pairs],
+        distillation_loss_weights=[1.0, *(pair.weight for pair in features)],
+        student_loss_weight=1.0 - alpha,
     )
-    distiller.projections = [loss.projection for loss in pairs if loss.projection is not None]
-    return distiller
+    made.projections = [loss.projection for loss in pairs if loss.projection is not None]
+    return made
 
 
 def _with_bare_output(model: keras.Model) -> keras.Model:

@@ -14,6 +14,7 @@ from edgekit.base.errors import PreconditionError, did_you_mean
 from edgekit.compress.contract import PassContext
 from edgekit.compress.kernels import Untreated
 from edgekit.schema.base import Document
+from edgekit.schema.recipe import ScheduleSpec
 
 if TYPE_CHECKING:
     import keras
@@ -129,6 +130,8 @@ def tune(
     args: TuneArgs,
     context: PassContext,
     callbacks: Sequence[keras.callbacks.Callback],
+    *,
+    schedule: ScheduleSpec | None = None,
 ) -> dict[str, list[float]]:
     """Fine-tunes a model in place, if there is data and it is asked for.
 
@@ -150,6 +153,7 @@ def tune(
         loss=context.train.loss,
         callbacks=callbacks,
         progress=context.progress,
+        schedule=schedule,
     ).history
 
 

@@ -12,6 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgekit.base.extras import require
+from edgekit.compress.recurrent import cells_of, quantizable_recurrent, quantized_recurrent
 from edgekit.models.calls import nested_model, nodes_of
 from edgekit.models.files import as_functional
 
@@ -34,14 +35,8 @@ _JOINS = ("Concatenate", "Stack", "Hstack", "Vstack", "Maximum", "Minimum")
 # Those that a ReLU after them becomes a part of.
 _FUSE = ("Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D", "Dense", "Add", "Subtract")
 _RELUS = ("relu", "relu6")
-# Ranges that int8 networks give to functions with bounded results.
-_FIXED = {
-    "softmax": (0.0, 255 / 256),
-    "sigmoid": (0.0, 255 / 256),
-    "tanh": (-1.0, 127 / 128),
-}
 RENAMED = "_raw"  # ends the name of a layer whose rounded result is an output of the model
-Kind = Literal["kernel", "move", "same", "join", "nested", "other"]
+Kind = Literal["kernel", "recurrent", "move", "same", "join", "nested", "other"]
 
 
 @dataclass
@@ -129,12 +124,15 @@ class _Rewriter:
         self.keras = require("keras", purpose="to compress models")
         self.settings, self.skip = settings, skip
         self.origins: dict[int, Origin] = {}
+        self._recurrent: set[str] = set()
         self._cache: dict[int, Any] = {}
         self._pairs: list[tuple[Any, Any]] = []
         self._names: Counter[str] = Counter()
 
     def copy(self, model: Any, prefix: str, *, top: bool) -> Any:
         """A quantized copy; the values that come into a nested model have ranges already."""
+        if top:
+            self._recurrent = quantizable_recurrent(model)[0] - self.skip
         plan = self._plan(model, prefix, top=top)
         renamed = set(plan.outputs.values())
         numbers = count()
@@ -193,6 +191,12 @@ class _Rewriter:
                 layers.Rescaling(1.0, layer.offset, name=name),
             ]
         config["name"] = name
+        if label in self._recurrent:
+            shared = {**self._weight_settings(), **self._range_settings()}
+            new = quantized_recurrent(layer, name, shared)
+            pairs = zip(cells_of(layer) or (), cells_of(new) or (), strict=True)
+            self._pairs += pairs
+            return new
         if self._kind(layer, label) != "kernel":
             new = layer.__class__.from_config(config)
             self._pairs.append((layer, new))
@@ -209,10 +213,16 @@ class _Rewriter:
         from edgekit.models.fakequant import quantized_class
 
         quantized: Any = quantized_class(kind)
-        learnt = self.settings.ranges == "learnt"
-        return quantized.from_config(
-            {**config, "weight_bits": self.settings.weight_bits, "learnt": learnt}
-        )
+        return quantized.from_config({**config, **self._weight_settings()})
+
+    def _weight_settings(self) -> dict[str, Any]:
+        return {
+            "weight_bits": self.settings.weight_bits,
+            "learnt": self.settings.ranges == "learnt",
+        }
+
+    def _range_settings(self) -> dict[str, Any]:
+        return {"ranges": self.settings.ranges, "momentum": self.settings.momentum}
 
     def take_weights(self) -> None:
         """Copies the weights of the old layers; those that only the new ones have come last."""
@@ -250,6 +260,8 @@ class _Rewriter:
 
         if nested_model(layer) is not None:
             return "nested"
+        if label in self._recurrent:
+            return "recurrent"
         if quantized_class(type(layer)) is not None and label not in self.skip:
             return "kernel"
         name = type(layer).__name__
@@ -306,6 +318,8 @@ class _Rewriter:
 
     def _groups(self, model: Any, nodes: list[Any], prefix: str, *, top: bool) -> dict[int, _Group]:
         """The group of each value; values with none have a range elsewhere, or are no floats."""
+        from edgekit.models.fakequant import FIXED_RANGES
+
         groups: dict[int, _Group] = {}
         if top:
             groups = {id(tensor): _Group(tensor.name) for tensor in model.inputs}
@@ -313,9 +327,9 @@ class _Rewriter:
             operation = node.operation
             kind = self._kind(operation, f"{prefix}{operation.name}")
             taken = [groups.get(id(tensor)) for tensor in node.input_tensors]
-            if kind == "nested":
+            if kind == "nested" or (kind == "recurrent" and not _merges(operation)):
                 continue
-            fixed = _FIXED.get(_activation(operation))
+            fixed = None if kind == "recurrent" else FIXED_RANGES.get(_activation(operation))
             one = _Group(operation.name, fixed=fixed)
             if kind == "move" and taken:
                 if taken[0] is None:
@@ -334,6 +348,11 @@ class _Rewriter:
         """Whether all that is put together has one scale already."""
         one = groups[id(node.outputs[0])]
         return all(groups.get(id(tensor)) is one for tensor in node.input_tensors)
+
+
+def _merges(operation: Any) -> bool:
+    """Whether a recurrent layer puts the results of its directions together."""
+    return getattr(operation, "merge_mode", None) is not None
 
 
 def _activation(operation: Any) -> str:

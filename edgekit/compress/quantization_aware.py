@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,28 +13,34 @@ from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.base.extras import require
 from edgekit.compress.constraints import Constraint, Constraints, constraints_of
 from edgekit.compress.contract import Pass, PassContext, PassResult, run_alone
+from edgekit.compress.decomposition import decompose, may_be_taken_apart
+from edgekit.compress.distillation import distiller, without_labels
 from edgekit.compress.finetuning import (
     TuneArgs,
     check_data,
     check_patterns,
     check_strict,
-    matches,
+    epochs_of,
     tune,
     untreated_rows,
 )
 from edgekit.compress.folding import fold_batch_norm
 from edgekit.compress.kernels import Kernel, Untreated, find_kernels
 from edgekit.compress.qat_graph import RENAMED, Settings, quantized_model
+from edgekit.compress.recurrent import quantizable_recurrent
 from edgekit.data.dataset import Dataset, Split
 from edgekit.models.calls import call_graph
 from edgekit.models.files import as_functional
 from edgekit.runtimes.session import match_names
 from edgekit.schema.plan import QuantizationPlan
+from edgekit.schema.recipe import ScheduleSpec
 
 if TYPE_CHECKING:
     import keras
 
 _BATCH = 128
+_LAST_RATE = 0.02  # share of the learning rate that a cosine ends at
+_NO_FORM = "there is no quantized form of it; the converter quantizes it by calibration"
 
 
 class QatArgs(TuneArgs):
@@ -47,6 +53,15 @@ class QatArgs(TuneArgs):
         "or fixed as calibrated",
     )
     momentum: float = Field(0.99, ge=0, lt=1, description="of the moving averages")
+    distill: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="weight of the float model's outputs beside the labels; by default 0, and 1 "
+        "for several outputs, which the labels are not for",
+    )
+    temperature: float = Field(1.0, gt=0, description="of distill; softens both models' outputs")
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="of the learning rate")
     samples: int | None = Field(
         None, ge=1, description="of the calibration split for the first ranges; by default all"
     )
@@ -69,9 +84,15 @@ class Qat(Pass[QatArgs]):
 
         if fake_quant_layers(model):
             raise PreconditionError("the model is quantized already", hint="run 'qat' once")
-        check_patterns(self.args.skip, [kernel.layer for kernel in find_kernels(model)[0]])
-        check_strict(self.args, _untreated(model), "trained as quantized")
+        check_patterns(self.args.skip, _treatable(model))
+        if self.args.strict:
+            check_strict(self.args, self._prepared(model).untreated, "trained as quantized")
         check_data(self.args, context, "only calibrate")
+        if len(model.outputs) > 1 and self.args.distill not in (None, 1):
+            raise PreconditionError(
+                f"the model has {len(model.outputs)} outputs, and labels are for one",
+                hint="distill: 1 learns from the float model's outputs alone",
+            )
         if _samples(context.dataset) is None:
             raise PreconditionError(
                 "the first ranges of activations need samples",
@@ -79,29 +100,50 @@ class Qat(Pass[QatArgs]):
             )
 
     def apply(self, model: keras.Model, context: PassContext) -> PassResult:
-        """Folds, rewrites, calibrates and trains."""
-        names = {kernel.layer for kernel in find_kernels(model)[0]}
-        skip = frozenset(name for name in names if matches(name, self.args.skip))
-        folded, folding = fold_batch_norm(model)
+        """Takes apart, folds, rewrites, calibrates and trains."""
+        ready = self._prepared(model)
         settings = Settings(self.args.weight_bits, self.args.ranges, self.args.momentum)
-        made = quantized_model(folded, settings, skip)
+        made = quantized_model(ready.model, settings, ready.skip)
         samples = _samples(context.dataset)
         if samples is not None:
             calibrate(made, samples.take(self.args.samples or len(samples)))
-        kept = _translated(constraints_of(model), made, {row["into"] for row in folding["layers"]})
-        history = tune(made, self.args, context, [kept.callback()])
-        untreated = untreated_rows(self.args, _untreated(model), names)
+        kept = translated(ready.constraints, made, {row["into"] for row in ready.folded})
+        history = self._train(made, model, context, kept)
+        untreated = untreated_rows(self.args, ready.untreated, _treatable(model))
         for row in untreated:
             context.tell(f"qat: '{row['layer']}' is not trained as quantized: {row['reason']}")
         report = {
             "weight_bits": self.args.weight_bits,
             "ranges": self.args.ranges,
-            **_rows(made),
-            "folded": folding["layers"],
+            **_rows(made, ready.origins),
+            "folded": ready.folded,
             "untreated": untreated,
             "history": history,
         }
         return PassResult(made, True, report, self.plans())
+
+    def _train(
+        self, made: keras.Model, before: keras.Model, context: PassContext, kept: Constraints
+    ) -> dict[str, list[float]]:
+        """Trains on the labels, and on the outputs of the float model as far as asked."""
+        share = self.args.distill
+        if share is None:
+            share = 1.0 if len(made.outputs) > 1 else 0.0
+        tuned, learnt = made, context
+        if share and epochs_of(self.args, context) and context.dataset is not None:
+            teacher = as_functional(before)
+            classes = context.dataset.train.y.dtype.kind in "iu"
+            tuned = distiller(teacher, teacher, made, alpha=share,
+                              temperature=self.args.temperature, classes=classes)  # fmt: skip
+            if len(made.outputs) > 1:
+                # Labels, and the loss that goes with them, have no weight then.
+                learnt = replace(
+                    context,
+                    dataset=without_labels(context.dataset, made),
+                    train=context.train.model_copy(update={"loss": "mse"}),
+                )
+        schedule = ScheduleSpec(name=self.args.schedule, final_fraction=_LAST_RATE)
+        return tune(tuned, self.args, learnt, [kept.callback()], schedule=schedule)
 
     def ensures(self, before: keras.Model, result: PassResult, context: PassContext) -> None:
         """Checks that zeros stayed zero, and that the outputs keep their names."""
@@ -109,14 +151,63 @@ class Qat(Pass[QatArgs]):
         wanted, found = as_functional(before).output_names, result.model.output_names
         if wanted != found:
             raise PostconditionError(f"the outputs were named {wanted}, now {found}")
-        kept = _translated(constraints_of(before), result.model, set())
         new = _by_label(result.model)
-        for one in kept.kept:
-            old = next(k for k in find_kernels(before)[0] if (k.layer, k.name) == _key(one.kernel))
-            if np.any(new[_key(one.kernel)].values[old.values == 0]):
+        for one in self._prepared(before).constraints.kept:
+            if np.any(new[_key(one.kernel)].values[one.kernel.values == 0]):
                 raise PostconditionError(
                     "weights that were pruned are zero no more", where=one.kernel.layer
                 )
+
+    def _prepared(self, model: keras.Model) -> _Prepared:
+        return _prepare(model, {n for n in _treatable(model) if self.args.skips(n)})
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A model whose layers are ready to be rewritten, one by one.
+
+    Attributes:
+        model: with composite layers taken apart and normalizations folded.
+        skip: labels of layers whose kernels stay float.
+        origins: what new layers were, by label.
+        folded: rows of the report.
+        untreated: layers that stay as they are.
+        constraints: what the kernels keep, before the normalizations were folded.
+    """
+
+    model: keras.Model
+    skip: frozenset[str]
+    origins: dict[str, str]
+    folded: list[dict[str, Any]]
+    untreated: list[Untreated]
+    constraints: Constraints
+
+
+def _prepare(model: keras.Model, skipped: set[str]) -> _Prepared:
+    # What is skipped within a layer keeps the layer around it as it is.
+    skip = frozenset("/".join(label.split("/")[:depth + 1])
+                     for label in skipped for depth in range(label.count("/") + 1))  # fmt: skip
+    apart, origins, composite = decompose(model, skip=skip)
+    folded, folding = fold_batch_norm(apart)
+    flat, scales, norms = decompose(folded, skip=skip, norms=True)
+    recurrent, loops = quantizable_recurrent(flat)
+    known = {one.layer: one for one in (*composite, *norms, *loops)}
+    return _Prepared(
+        model=flat,
+        skip=skip,
+        origins={**origins, **{new: origins.get(old, old) for new, old in scales.items()}},
+        folded=folding["layers"],
+        untreated=_untreated(flat, recurrent, known),
+        constraints=constraints_of(apart),
+    )
+
+
+def _treatable(model: keras.Model) -> set[str]:
+    """The labels of the layers that are trained as quantized, and of those around their kernels."""
+    names = {kernel.layer for kernel in find_kernels(model)[0]}
+    calls = {call.label for call in call_graph(model).calls}
+    around = {"/".join(n.split("/")[:depth]) for n in names for depth in range(1, n.count("/") + 1)}
+    return names | (around & calls) | may_be_taken_apart(model)
 
 
 def _samples(dataset: Dataset | None) -> Split | None:
@@ -125,15 +216,30 @@ def _samples(dataset: Dataset | None) -> Split | None:
     return next((split for split in splits if len(split)), None)
 
 
-def _untreated(model: keras.Model) -> list[Untreated]:
-    """The layers whose weights stay float in training, and why."""
+def _untreated(
+    model: keras.Model, recurrent: set[str], known: dict[str, Untreated]
+) -> list[Untreated]:
+    """The layers whose weights stay float in training, and why.
+
+    Args:
+        model: as it is about to be rewritten.
+        recurrent: labels of the recurrent layers that have a quantized form.
+        known: layers that are known to have none, by label.
+    """
     from edgekit.models.fakequant import quantized_class
 
     kernels, others = find_kernels(model)
     treated = {c.label for c in call_graph(model).calls if quantized_class(type(c.layer))}
-    reason = "there is no quantized form of it; the converter quantizes it by calibration"
-    found = {k.layer: Untreated(k.layer, k.kind, reason) for k in kernels if k.layer not in treated}
-    return [*found.values(), *(other for other in others if other.layer not in treated)]
+    # The rows of an embedding are values that are looked up: the range of the result is theirs.
+    looked_up = {other.layer for other in others if other.kind == "Embedding"}
+    found = dict(known)
+    weighty = {**{k.layer: k.kind for k in kernels}, **{o.layer: o.kind for o in others}}
+    for label, kind in weighty.items():
+        folders = label.split("/")
+        around = {"/".join(folders[:depth]) for depth in range(1, len(folders) + 1)}
+        if label not in treated | looked_up and not around & (recurrent | set(known)):
+            found[label] = Untreated(label, kind, _NO_FORM)
+    return list(found.values())
 
 
 def calibrate(model: keras.Model, samples: Split) -> None:
@@ -164,7 +270,7 @@ def _by_label(model: keras.Model) -> dict[tuple[str, str], Kernel]:
     return {_key(kernel): kernel for kernel in find_kernels(model)[0]}
 
 
-def _translated(found: Constraints, model: keras.Model, folded: set[str]) -> Constraints:
+def translated(found: Constraints, model: keras.Model, folded: set[str]) -> Constraints:
     """The constraints of a model's kernels, for those of its quantized copy.
 
     A folded normalization scales channels: what was shared in a kernel is shared in a channel now.
@@ -186,7 +292,7 @@ def _translated(found: Constraints, model: keras.Model, folded: set[str]) -> Con
     return Constraints(kept)
 
 
-def _rows(model: keras.Model) -> dict[str, list[dict[str, Any]]]:
+def _rows(model: keras.Model, origins: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
     """The quantized kernels and the ranges, for the report."""
     from edgekit.models.fakequant import fake_quant_layers, quantized_layers, range_of
 
@@ -195,6 +301,7 @@ def _rows(model: keras.Model) -> dict[str, list[dict[str, Any]]]:
         "layers": [
             {
                 "layer": _key(kernel)[0],
+                **({"of": origins[label]} if (label := _key(kernel)[0]) in origins else {}),
                 "kind": kernel.kind,
                 "weight": kernel.name,
                 "weights": kernel.size,

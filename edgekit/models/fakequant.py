@@ -6,7 +6,7 @@ converter takes the ranges from it.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 import numpy as np
@@ -26,6 +26,12 @@ KERNELS: dict[str, dict[str, tuple[int, ...]]] = {
     "DepthwiseConv1D": {"kernel": (-2, -1)},
     "DepthwiseConv2D": {"kernel": (-2, -1)},
     "Dense": {"kernel": (-1,)},
+}
+# Ranges that int8 networks give to functions with bounded results.
+FIXED_RANGES = {
+    "softmax": (0.0, 255 / 256),
+    "sigmoid": (0.0, 255 / 256),
+    "tanh": (-1.0, 127 / 128),
 }
 _DEAD = 1e-6
 _SMALLEST = 1e-8
@@ -90,6 +96,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(**kwargs)
         self.bits, self.slots, self.ranges, self.momentum = bits, slots, ranges, momentum
         self.observing = False
+        self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:  # noqa: ARG002
         """Makes the ranges: a low and a high end for each slot."""
@@ -145,10 +152,10 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
         return shape
 
 
-class _Quantized:
+class Quantized:
     """What the quantized form of a layer class adds to it: kernels rounded at each call."""
 
-    rules: dict[str, tuple[int, ...]]
+    rules: ClassVar[dict[str, tuple[int, ...]]]
 
     def __init__(
         self, *args: Any, weight_bits: int = 8, learnt: bool = False, **kwargs: Any
@@ -160,6 +167,7 @@ class _Quantized:
         self.clips = keras.layers.Layer(name="clips") if learnt else None
 
     def build(self, input_shape: Any) -> None:
+        """See Keras."""
         super().build(input_shape)  # type: ignore[misc]
         if self.clips is not None and not self.clips.built:
             for name, axes in self.rules.items():
@@ -191,6 +199,7 @@ class _Quantized:
         return ops.reshape(flat, kernel.shape)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
+        """What the layer class computes, with rounded kernels."""
         if self.baked:
             return super().call(inputs)  # type: ignore[misc]
         rounded = [
@@ -200,6 +209,10 @@ class _Quantized:
         with keras.StatelessScope(state_mapping=rounded):
             return super().call(inputs)  # type: ignore[misc]
 
+    def rounded(self, name: str, *, training: bool) -> Any:
+        """The kernel to compute with."""
+        return getattr(self, name) if self.baked else self.quantized_kernel(name, training=training)
+
     def bake(self) -> None:
         """Writes the rounded kernels over the kernels, for converters."""
         for name in self.rules:
@@ -207,6 +220,7 @@ class _Quantized:
         self.baked = True
 
     def get_config(self) -> dict[str, Any]:
+        """See Keras."""
         own = {"weight_bits": self.weight_bits, "learnt": self.learnt}
         return {**super().get_config(), **own}  # type: ignore[misc]
 
@@ -229,7 +243,7 @@ def register_kernels(kind: type, rules: dict[str, tuple[int, ...]], package: str
         A subclass with the arguments `weight_bits` and `learnt`.
     """
     members = {"rules": rules, "__module__": __name__, "__doc__": kind.__doc__}
-    made = type(f"Quantized{kind.__name__}", (_Quantized, kind), members)
+    made = type(f"Quantized{kind.__name__}", (Quantized, kind), members)
     _QUANTIZED[kind] = keras.saving.register_keras_serializable(package)(made)
     return _QUANTIZED[kind]
 
@@ -250,7 +264,7 @@ def fake_quant_layers(model: keras.Model) -> list[FakeQuant]:
 
 def quantized_layers(model: keras.Model) -> list[Any]:
     """The layers with rounded kernels, nested models included."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, _Quantized)]
+    return [layer for layer in model._flatten_layers() if isinstance(layer, Quantized)]
 
 
 def range_of(layer: FakeQuant) -> tuple[float, float]:

@@ -41,7 +41,7 @@ def load_model(path: Path) -> keras.Model:
     """
     _check_kind(path)
     keras = require("keras", purpose="to read Keras models")
-    importlib.import_module("edgekit.models.fakequant")  # Keras learns the layers of edgekit
+    importlib.import_module("edgekit.models.fakequant_cells")  # Keras learns edgekit's layers
     try:
         objects = _keras2_objects() if path.suffix != ".keras" else {}
         model = keras.models.load_model(path, custom_objects=objects, compile=False, safe_mode=True)

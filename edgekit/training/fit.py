@@ -15,7 +15,7 @@ from edgekit.base.errors import RecipeError
 from edgekit.base.extras import require
 from edgekit.base.progress import Progress, silent
 from edgekit.data.dataset import Dataset
-from edgekit.schema.recipe import OptimizerSpec, TrainSpec
+from edgekit.schema.recipe import OptimizerSpec, ScheduleSpec, TrainSpec
 from edgekit.training.batches import class_factors, steps_per_epoch, training_batches
 from edgekit.training.checkpoint import History, Keeper, discard_checkpoint, fingerprint
 from edgekit.training.optimizer import make_optimizer
@@ -98,8 +98,9 @@ def fine_tune(
     loss: Any = None,
     callbacks: Sequence[Any] = (),
     progress: Progress = silent,
+    schedule: ScheduleSpec | None = None,
 ) -> TrainResult:
-    """Trains on for a few epochs with Adam at a constant rate; for compression passes.
+    """Trains on for a few epochs with Adam; for compression passes.
 
     Args:
         model: a functional model, trained in place.
@@ -111,12 +112,16 @@ def fine_tune(
         loss: a Keras loss or its name; by default found from the model and the labels.
         callbacks: Keras callbacks, such as one that applies masks after each batch.
         progress: told after each epoch.
+        schedule: of the rate; by default it is constant.
 
     Raises:
         RecipeError: as for `fit`.
     """
     spec = TrainSpec(
-        epochs=epochs, batch_size=batch_size, optimizer=OptimizerSpec(learning_rate=learning_rate)
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=OptimizerSpec(learning_rate=learning_rate),
+        schedule=schedule or ScheduleSpec(),
     )
     return _train(model, dataset, spec, loss, seed, progress, callbacks, None)
 

@@ -268,22 +268,41 @@ def test_what_cannot_be_trained_as_quantized_stays_and_is_named(dataset: Dataset
     layers = keras.layers
     keras.utils.set_random_seed(0)
     x = keras.Input((8, 8, 1), name="x")
-    h = layers.Reshape((8, 8))(x)
-    h = layers.GRU(6, return_sequences=True, name="steps")(h)
-    h = layers.MultiHeadAttention(2, 4, name="attention")(h, h)
-    h = layers.TimeDistributed(layers.Dense(4), name="each")(h)
-    h = layers.SeparableConv1D(4, 3, name="separable")(h)
-    h = layers.Dense(4, name="last")(layers.LayerNormalization()(h))
+    h = layers.Masking()(layers.Reshape((8, 8))(x))
+    h = layers.GRU(6, return_sequences=True, name="masked")(h)
+    h = layers.MultiHeadAttention(2, 4, name="causal")(h, h, use_causal_mask=True)
+    h = layers.Conv3D(2, 1, name="volume")(layers.Reshape((8, 2, 3, 1))(h))
+    h = layers.MultiHeadAttention(1, 4, name="spared")(*[layers.Reshape((8, 12))(h)] * 2)
+    h = layers.Dense(4, name="last")(h)
     model = keras.Model(x, layers.Dense(3, name="logits")(layers.Flatten()(h)))
-    result = qat(model, dataset, epochs=0, skip=["last"])
+    result = qat(model, dataset, epochs=0, skip=["last", "spared/query"])
     named = {row["layer"].split("/")[0] for row in result.report["untreated"]}
-    assert named == {"steps", "attention", "each", "separable", "last"}
+    assert named == {"masked", "causal", "volume", "spared", "last"}
     assert [row["layer"] for row in result.report["layers"]] == ["logits"]
-    wanted = record_outputs(model, dataset.test.x)["logits"]
-    found = record_outputs(result.model, dataset.test.x)["logits"]
+    inside = dataset.calibration.x  # of the ranges
+    wanted = record_outputs(model, inside)["logits"]
+    found = record_outputs(result.model, inside)["logits"]
     assert np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
     with pytest.raises(PreconditionError, match="cannot be trained as quantized"):
         qat(model, dataset, epochs=0, strict=True)
+
+
+def test_several_outputs_learn_from_the_float_model(dataset: Dataset) -> None:
+    import keras
+
+    from edgekit.compress import qat
+
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    x = keras.Input((8, 8, 1), name="x")
+    h = layers.Dense(8, activation="relu")(layers.Flatten()(x))
+    outputs = [layers.Dense(3, name="logits")(h), layers.Dense(2, name="size")(h)]
+    model = keras.Model(x, outputs)
+    result = qat(model, dataset, epochs=3, weight_bits=3, learning_rate=0.01)
+    losses = result.report["history"]["loss"]
+    assert losses[-1] < 0.7 * losses[0]
+    with pytest.raises(PreconditionError, match="labels are for one"):
+        qat(model, dataset, epochs=1, distill=0.5)
 
 
 @pytest.mark.parametrize(("name", "weight_bits"), [("residual", 8), ("depthwise", 4)])
