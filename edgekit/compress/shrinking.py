@@ -10,8 +10,16 @@ from pydantic import Field, model_validator
 from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.compress.budget import Aim, ShrinkBudget, aim_of, prediction, says
 from edgekit.compress.constraints import constraints_of
-from edgekit.compress.contract import Pass, PassContext, PassResult, check_layer_names, run_alone
+from edgekit.compress.contract import (
+    Pass,
+    PassContext,
+    PassResult,
+    check_layer_names,
+    copy_of,
+    run_alone,
+)
 from edgekit.compress.cost import costs
+from edgekit.compress.distillation import distiller
 from edgekit.compress.finetuning import (
     LayerShares,
     TuneArgs,
@@ -30,6 +38,7 @@ from edgekit.compress.network import Group, Network, trace
 from edgekit.compress.removal import Removal, Room, by_cost, by_count, by_share, order_removals
 from edgekit.compress.surgery import remove_channels
 from edgekit.data.dataset import Dataset
+from edgekit.schema.recipe import ScheduleSpec
 
 if TYPE_CHECKING:
     import keras
@@ -38,11 +47,16 @@ if TYPE_CHECKING:
 
 Share = float
 _ROUNDING = 1e-9  # of costs that are no whole numbers
+_RATE = 0.5  # of the training's learning rate: what was removed is learnt anew by the rest
+_LAST_RATE = 0.02
 
 
 class ShrinkArgs(TuneArgs):
     """Arguments of `shrink`."""
 
+    learning_rate: float | None = Field(
+        None, gt=0, description="of fine-tuning; by default half of the training's"
+    )
     ratio: Share | None = Field(
         None, ge=0, lt=1, description="share of channels to remove; by default 0.5, or a budget"
     )
@@ -61,6 +75,13 @@ class ShrinkArgs(TuneArgs):
     min_channels: int = Field(1, ge=1, description="of each layer")
     max_ratio: Share = Field(0.9, ge=0, lt=1, description="share of one layer that goes at most")
     steps: int = Field(1, ge=1, description="of removal; the epochs are spread over them")
+    distill: float = Field(
+        0.0, ge=0, le=1, description="weight of the whole model's outputs beside the labels"
+    )
+    temperature: float = Field(1.0, gt=0, description="of distill; softens both models' outputs")
+    schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="of the learning rate, over the epochs of each step"
+    )
 
     @model_validator(mode="after")
     def _one_aim(self) -> ShrinkArgs:
@@ -87,6 +108,11 @@ class Shrink(Pass[ShrinkArgs]):
         check_patterns((*self.args.layers, *self.args.skip), names)
         check_strict(self.args, network.untreated, "shrunk")
         check_data(self.args, context, "shrink without fine-tuning")
+        if self.args.distill and len(model.outputs) > 1:
+            raise PreconditionError(
+                f"the model has {len(model.outputs)} outputs, and labels are for one",
+                hint="leave out 'distill', or use the pass 'distill' afterwards",
+            )
         if self.args.criterion in NEED_DATA and not _has_samples(context.dataset):
             raise PreconditionError(
                 f"the criterion '{self.args.criterion}' needs training samples with labels",
@@ -107,7 +133,7 @@ class Shrink(Pass[ShrinkArgs]):
             if len(gone):
                 small = remove_channels(small, found, gone)
             if small is not model:
-                for key, values in self._tuned(small, step, context).items():
+                for key, values in self._tuned(small, model, step, context).items():
                     history.setdefault(key, []).extend(values)
         report = self._report(model, small, network, multiple)
         predictions = self._predictions(model, small, aim, context)
@@ -175,12 +201,29 @@ class Shrink(Pass[ShrinkArgs]):
         share = min(named, default=min(default, args.max_ratio))
         return Room(original, share, 1 if heads else multiple, args.min_channels)
 
-    def _tuned(self, model: keras.Model, step: int, context: PassContext) -> dict[str, list[float]]:
+    def _tuned(
+        self, small: keras.Model, model: keras.Model, step: int, context: PassContext
+    ) -> dict[str, list[float]]:
         """Fine-tunes for the epochs of one step, and keeps what the passes before gave."""
         epochs, steps = epochs_of(self.args, context), self.args.steps
         now = epochs * step // steps - epochs * (step - 1) // steps
-        args = self.args.model_copy(update={"epochs": now})
-        return tune(model, args, context, [constraints_of(model).callback()])
+        if not now or context.dataset is None:
+            return {}
+        rate = self.args.learning_rate or context.train.optimizer.learning_rate * _RATE
+        args = self.args.model_copy(update={"epochs": now, "learning_rate": rate})
+        learner = small
+        if self.args.distill:
+            whole = copy_of(model)  # Keras freezes a teacher for good
+            learner = distiller(
+                whole,
+                whole,
+                small,
+                alpha=self.args.distill,
+                temperature=self.args.temperature,
+                classes=context.dataset.train.y.dtype.kind in "iu",
+            )
+        schedule = ScheduleSpec(name=self.args.schedule, final_fraction=_LAST_RATE)
+        return tune(learner, args, context, [constraints_of(small).callback()], schedule=schedule)
 
     def _predictions(
         self, model: keras.Model, small: keras.Model, aim: Aim | None, context: PassContext

@@ -233,3 +233,61 @@ def test_it_runs_from_the_command_line_and_reads_from_a_recipe(
     assert 2 * report["costs"]["macs"] <= report["costs_before"]["macs"]
     assert run(given) == 0
     assert f"{report['costs']['macs']:,} macs" in capfd.readouterr().out.replace("\n", " ")
+
+
+def test_the_rest_learns_from_the_labels_and_from_the_whole_model(dataset: Dataset) -> None:
+
+    from edgekit.training.evaluate import evaluate
+    from edgekit.training.fit import fine_tune
+
+    model = residual()
+    fine_tune(model, dataset, epochs=20, learning_rate=0.01, batch_size=32, seed=0)
+    start, trainable = evaluate(model, dataset.test)["accuracy"], len(model.trainable_weights)
+    assert start > 0.9
+    shot = edgekit.compress.shrink(model, dataset, budget={"macs": 0.5}, epochs=0)
+    lost = start - evaluate(shot.model, dataset.test)["accuracy"]
+    for options in ({}, {"distill": 0.7, "temperature": 2.0, "steps": 2}):
+        result = edgekit.compress.shrink(
+            model,
+            dataset,
+            budget={"macs": 0.5},
+            epochs=4,
+            learning_rate=0.005,
+            batch_size=32,
+            **options,
+        )
+        assert result.report["costs"]["macs"] <= 0.5 * result.report["costs_before"]["macs"]
+        after = evaluate(result.model, dataset.test)["accuracy"]
+        assert after >= start - 0.01
+        assert lost > 0.01  # removal alone does harm, which is learnt anew
+        assert len(next(iter(result.report["history"].values()))) == 4
+        assert len(model.trainable_weights) == trainable  # Keras freezes its teachers
+        assert len(result.model.trainable_weights) == trainable
+
+
+def test_distilling_several_outputs_is_refused(dataset: Dataset) -> None:
+    import keras
+
+    given = keras.Input((8, 8, 1), name="x")
+    x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(given))
+    model = keras.Model(given, [keras.layers.Dense(3)(x), keras.layers.Dense(2)(x)])
+    with pytest.raises(PreconditionError, match="2 outputs"):
+        edgekit.compress.shrink(model, dataset, distill=0.5, epochs=0)
+
+
+def test_few_centroids_stay_few(dataset: Dataset) -> None:
+    from edgekit.compress.kernels import find_kernels
+
+    def distinct(model: Any) -> dict[str, int]:
+        return {k.layer: len(np.unique(k.values)) for k in find_kernels(model)[0]}
+
+    clustered = edgekit.compress.cluster(residual(), clusters=8).model
+    small = edgekit.compress.shrink(clustered, dataset, ratio=0.5, epochs=1).model
+    before, after = distinct(clustered), distinct(small)
+    assert set(after) == set(before)
+    assert all(after[layer] <= before[layer] <= 8 for layer in after)
+    changed = [
+        not np.isin(k.values, old.values).all()
+        for k, old in zip(find_kernels(small)[0], find_kernels(clustered)[0], strict=True)
+    ]
+    assert any(changed)  # the centroids learn
