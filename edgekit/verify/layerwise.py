@@ -188,7 +188,7 @@ def match_layers(layers: Sequence[Layer], recording: Recording) -> list[Match]:
     made = [graph.tensors[index] for op in graph.ops for index in op.outputs]
     names = [tensor.name for tensor in (*made, *(one.tensor for one in recording.tensors))]
     places = _told(layers, names)
-    last = {place: t.index for t, told in zip(made, places, strict=False) for place in told[-1:]}
+    last = {place: t.index for t, told in zip(made, places, strict=False) for place in told}
     outputs = {layer.output: place for place, layer in enumerate(layers) if layer.output}
     best: dict[int, Match] = {}
     guessed: set[int] = set()

@@ -46,6 +46,27 @@ def norm_after_relu(keras: Any) -> Any:
     return keras.Model(inputs, keras.layers.Dense(4, name="head")(x))
 
 
+def norm_after_concat(keras: Any) -> Any:
+    """Before a ReLU: in no direction can it be folded."""
+    layers = keras.layers
+    inputs = keras.Input(IMAGE, name="image")
+    both = [layers.Conv2D(6, 3, activation="relu", name=name)(inputs) for name in ("a", "b")]
+    x = layers.BatchNormalization(name="norm")(layers.Concatenate(name="joined")(both))
+    x = layers.Conv2D(8, 3, activation="relu", name="conv")(layers.ReLU(name="relu")(x))
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(inputs, layers.Dense(4, name="head")(x))
+    norm = model.get_layer("norm")
+    random = np.random.default_rng(0)
+    norm.set_weights([random.uniform(0.5, 2, 12) for _ in norm.get_weights()])
+    return model
+
+
+def transformer(keras: Any) -> Any:
+    from edgekit.models.families.vit import vit
+
+    return vit(IMAGE, 4, "image", width=16, depth=1)
+
+
 def boxes_and_scores(keras: Any) -> Any:
     inputs, x = body(keras)
     boxes = keras.layers.Dense(4, name="boxes")(x)
@@ -132,6 +153,51 @@ def test_boxes_and_scores(debug: Callable[..., DebugReport]) -> None:
 def test_norm_after_its_activation(debug: Callable[..., DebugReport]) -> None:
     (file,) = debug(norm_after_relu).files
     assert causes(file) == [("batch_norm_not_folded", "norm2")]
+
+
+def test_norm_that_no_pass_folds_is_named_with_the_reason(
+    debug: Callable[..., DebugReport],
+) -> None:
+    (file,) = debug(norm_after_concat).files
+    (cause,) = file.causes
+    assert (cause.name, cause.layer) == ("batch_norm_not_folded", "norm")
+    assert "'joined' (Concatenate)" in cause.found and "'relu' (ReLU) behind it" in cause.found
+    assert not any("fold" in one for one in cause.proposal.passes)
+
+
+def test_folding_is_proposed_where_it_can_be_done_and_helps(
+    debug: Callable[..., DebugReport],
+) -> None:
+    report = debug(norm_after_relu, try_proposals=True)
+    (trial,) = report.trials
+    assert trial.passes[0] == "fold" and trial.causes == ("batch_norm_not_folded",)
+    assert trial.failure is None and trial.snr_db is not None
+    assert trial.snr_db_before is not None and trial.snr_db > trial.snr_db_before - 1
+
+
+def test_what_makes_an_integer_transformer_slow_is_named(
+    debug: Callable[..., DebugReport], tmp_path: Path
+) -> None:
+    keras = pytest.importorskip("keras")
+    from edgekit.graph.read import read_graph
+    from edgekit.runtimes.delegation import unoptimized_operators
+    from edgekit.verify.speed import surely_slower
+
+    debug(transformer)
+    slow, fast = tmp_path / "model-int8.tflite", tmp_path / "model-fp32.tflite"
+    tflite(keras.models.load_model(tmp_path / "model.keras"), None, fast)
+    left = unoptimized_operators(slow)
+    assert left is not None and unoptimized_operators(fast) == ()
+    names = {read_graph(slow).ops[index].name for index in left}
+    assert {"SQUARED_DIFFERENCE", "RSQRT"} <= names
+    report = debug_files(tmp_path / "model.keras", [fast, slow], tmp_path / "x.npz")
+    float_file, file = report.files
+    assert float_file.latency_ms is not None and file.latency_ms is not None
+    assert float_file.causes == ()
+    found = [cause for cause in file.causes if cause.name == "slower_than_float"]
+    assert bool(found) == surely_slower(file.latency_ms, float_file.latency_ms)
+    if found:
+        assert "NEG" in found[0].found and "SQUARED_DIFFERENCE" in found[0].found
 
 
 def test_calibration_with_darker_images(debug: Callable[..., DebugReport]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,34 @@ def test_own_noise_is_that_of_rounding(bits: int, seed: int) -> None:
     graph = Graph("tflite", "", (), (), (), (), 0)
     (match,) = match_layers([layer], Recording(Path("x.tflite"), graph, (), (tensor,)))
     assert match.own_snr == pytest.approx(20 * np.log10(2**bits - 1), abs=0.5)
+
+
+def test_a_step_that_tells_the_same_layer_is_not_taken_for_its_result() -> None:
+    """As a normalization's product, whose sum is joined with the activation behind."""
+    raw = values(4, 4, 2)
+    layers = [
+        Layer("norm", "BatchNormalization", raw),
+        Layer("relu", "ReLU", np.maximum(raw, 0), (0,)),
+    ]
+    tensors = {"m/norm/mul": values(4, 4, 2), "m/relu/Relu;m/norm/add": layers[1].values}
+    recording = file(tensors)
+    graph = Graph(
+        "tflite",
+        "made up",
+        tuple(one.tensor for one in recording.tensors),
+        tuple(one.op for one in recording.tensors),
+        (),
+        (),
+        0,
+    )
+    assert found(match_layers(layers, replace(recording, graph=graph))) == {"relu": 1}
+
+
+def test_a_guess_whose_noise_vanishes_behind_it_is_another_step() -> None:
+    exact = values(50)
+    layers = [
+        Layer("conv", "Conv2D", exact),
+        Layer("norm", "BatchNormalization", exact * 2 + 0.3, (0,)),
+    ]
+    tensors = {"t0": exact * 0.75, "t1": layers[1].values}
+    assert found(match_layers(layers, file(tensors))) == {"norm": 1}
