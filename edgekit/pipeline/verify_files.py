@@ -16,7 +16,7 @@ from edgekit.schema.artifact import TensorInfo
 from edgekit.schema.names import PRECISIONS
 from edgekit.schema.recipe import DEFAULT_LIMITS, Limits
 from edgekit.schema.results import VerifyReport, VerifyResult
-from edgekit.verify.parity import verify_file
+from edgekit.verify.parity import simulated_limits, verify_file
 from edgekit.verify.samples import RANDOM_WITHIN_STEPS, random_samples
 
 _KERAS = (".keras", ".h5", ".hdf5")
@@ -85,15 +85,20 @@ def verify_files(
     results: list[VerifyResult] = []
     for path in files:
         progress(f"verifying {path.name}", len(results), len(files))
+        simulated = reference.suffix in _KERAS and _simulated(path, reference)
+        held = _limits(path, limits or {}, random=data is None)
+        if simulated and (limits or {}).get("min_within_steps") is None:
+            held = simulated_limits(held, random=data is None)
         result = verify_file(
             path,
             recorded,
             x,
             y,
-            _limits(path, limits or {}, random=data is None),
+            held,
             reference_name=str(reference),
             reference_infos=recorded_infos,
             threads=threads,
+            simulated=simulated,
         )
         results.append(result)
     if layers:
@@ -155,6 +160,13 @@ def _with_layers(
         layers = tuple(match.document() for match in matches)
         found.append(result.model_copy(update={"layers": layers}))
     return found
+
+
+def _simulated(path: Path, reference: Path) -> bool:
+    """Whether a Keras model computes in float what a .tflite file computes in integers."""
+    from edgekit.models.files import has_ranges
+
+    return path.suffix == ".tflite" and precision_of(path) == "int8" and has_ranges(reference)
 
 
 def _reference(path: Path, threads: int) -> Session:
