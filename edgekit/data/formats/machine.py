@@ -20,7 +20,7 @@ from edgekit.data.raw import RawData, Source
 
 LABELS = ("normal", "anomaly")
 _FRAMES, _BANDS = 5, 128
-_HARMONICS = 10
+_HARMONICS = 12
 _TOP_HZ = 8000.0
 _FLOOR = 1e-4
 _FAULTS = 4
@@ -61,10 +61,10 @@ def _running(faulty: NDArray[np.bool_], hard: float, generator: np.random.Genera
     """Power (n, frames, bands)."""
     count = len(faulty)
     time = np.linspace(-0.5, 0.5, _FRAMES, dtype=np.float32)
-    speed = uniform(generator, 110, 330, count, 1)
+    speed = uniform(generator, 60, 500, count, 1)
     drift = uniform(generator, -0.03, 0.03, count, 1) * time
     tones = np.arange(1, _HARMONICS + 1, dtype=np.float32)
-    load = 0.35 * (speed - 110) / 220 + uniform(generator, 0, 0.65, count, 1)
+    load = 0.35 * (speed - 60) / 440 + uniform(generator, 0, 0.65, count, 1)
     fault = np.where(faulty, generator.integers(1, _FAULTS + 1, count), 0)[:, None]
     struck = np.eye(_HARMONICS, dtype=np.float32)[generator.integers(1, 7, count)]
 
