@@ -35,9 +35,13 @@ from edgekit.training.evaluate import record_outputs
 RUNTIMES: dict[Format, str] = {format_: runtime for runtime, format_ in FORMATS.items()}
 EDGEKIT: dict[str, tuple[str, ...]] = {
     "default": ("quantize",),
-    "best": ("equalize", "adaround", "correct_bias", "quantize"),
+    "best": (
+        "equalize",
+        "adaround(calibration=mse)",
+        "correct_bias(calibration=mse)",
+        "quantize(calibration=mse)",
+    ),
 }
-_NATIVE = "quantize(engine='native')"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Row:
         gzip_bytes: the same, with gzip.
         latency_ms: median, one thread; comparable within one network and seed.
         seconds: from the float Keras file to this one.
+        macs: multiply-accumulates for one sample, where passes change them.
         error: why there is no file, or none that runs.
     """
 
@@ -72,6 +77,7 @@ class Row:
     gzip_bytes: int | None = None
     latency_ms: float | None = None
     seconds: float | None = None
+    macs: int | None = None
     error: str | None = None
 
 
@@ -161,38 +167,37 @@ def _edgekit(
 ) -> Iterator[tuple[str, str, Made]]:
     """What edgekit makes for each runtime: default, best, by the runtime's own engine, float."""
     for setting, passes in EDGEKIT.items():
-        for engine, formats in {
-            "": tuple(RUNTIMES),
-            " native": ("onnx", "openvino"),
-        }.items():
-            words = (*passes[:-1], _NATIVE) if engine else passes
-            named, stem = f"edgekit {setting}{engine}", f"{setting}{engine.replace(' ', '-')}"
-            model_file = folder / f"{stem}.keras"
-            started = time.perf_counter()
-            try:
-                model, _, plan = run_passes(
-                    trained.model,
-                    [parse_pass(word) for word in words],
-                    PassContext(folder / "passes", dataset=trained.dataset, seed=seed),
-                )
-                save_model(model, model_file)
-            except EdgekitError as error:
-                for format_ in formats:
-                    failed = Made(
-                        None, time.perf_counter() - started, ", ".join(words), exact(error)
-                    )
-                    yield RUNTIMES[format_], named, failed
-                continue
-            seconds = time.perf_counter() - started
-            yield from _files(
-                trained, model_file, plan, calibration, worker, named, words, seconds, formats
+        named = f"edgekit {setting}"
+        started = time.perf_counter()
+        try:
+            model, _, plan = run_passes(
+                trained.model,
+                [parse_pass(word) for word in passes],
+                PassContext(folder / "passes", dataset=trained.dataset, seed=seed),
+            )
+        except EdgekitError as error:
+            failed = Made(None, time.perf_counter() - started, ", ".join(passes), exact(error))
+            for runtime in RUNTIMES.values():
+                yield runtime, named, failed
+            continue
+        file = folder / f"{setting}.keras"
+        save_model(model, file)
+        seconds = time.perf_counter() - started
+        assert plan is not None
+        own = QuantizationPlan(precision=plan.precision, engine="native")
+        for suffix, chosen, formats in (
+            ("", plan, tuple(RUNTIMES)),
+            (" native", own, ("onnx", "openvino")),
+        ):
+            yield from int8_files(
+                trained, file, chosen, calibration, worker, named + suffix, passes, seconds, formats
             )
     for format_, runtime in RUNTIMES.items():
         job = ExportJob(float_file, format_, "fp32", folder / f"fp32{SUFFIXES[format_]}")
-        yield runtime, "float", _export(job, trained, worker, "fp32", 0.0)
+        yield runtime, "float", exported(job, trained, worker, "fp32", 0.0)
 
 
-def _files(
+def int8_files(
     trained: Reference,
     model_file: Path,
     plan: QuantizationPlan | None,
@@ -211,18 +216,18 @@ def _files(
             model_file,
             format_,
             "int8",
-            model_file.with_name(f"{model_file.stem}-int8{SUFFIXES[format_]}"),
+            model_file.with_name(f"{named.replace(' ', '-')}-int8{SUFFIXES[format_]}"),
             calibration,
             None if format_ == "tflite" else master,
             plan=plan,
         )
-        made = _export(job, trained, worker, ", ".join(words), before)
+        made = exported(job, trained, worker, ", ".join(words), before)
         if format_ == "tflite" and made.file is not None:
             master, before = made.file, made.seconds
         yield RUNTIMES[format_], named, made
 
 
-def _export(job: ExportJob, trained: Reference, worker: Worker, words: str, before: float) -> Made:
+def exported(job: ExportJob, trained: Reference, worker: Worker, words: str, before: float) -> Made:
     """One file, proven but not refused for what it loses: that is what the table tells."""
     started = time.perf_counter()
     x = trained.dataset.calibration.take(64).x

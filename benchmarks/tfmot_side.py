@@ -56,14 +56,14 @@ def run_tfmot(
         trained: the float network.
         folder: for the files.
         seed: of the fine-tuning.
-        epochs: of QAT and of clustering; pruning takes twice as many. By default half of the
+        epochs: of QAT and of clustering; pruning takes twice as many. By default a quarter of the
             training's, at least 4.
 
     Returns:
         A row a file, all in LiteRT; a network that a tool refuses has the exact error in its row.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    count = epochs or max(4, trained.train.epochs // 2)
+    count = epochs or max(4, trained.train.epochs // 4)
     budget = {"prune": 2 * count, "cluster": count, "qat": count}
     made = [("litert", *outcome) for outcome in _edgekit(trained, folder, seed, budget)]
     made += [

@@ -1,0 +1,141 @@
+"""Two sections of `compression.py` that train on: QAT, and structured pruning.
+
+QAT where post-training quantization loses much; pruning to half of the MACs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import child
+from peers import Made, exact
+from ptq import RUNTIMES, SUFFIXES, Row, exported, int8_files, measured
+from reference import Reference
+
+from edgekit.base.child import Worker
+from edgekit.base.errors import EdgekitError
+from edgekit.compress.contract import PassContext
+from edgekit.compress.cost import costs
+from edgekit.compress.passes import parse_pass, run_passes
+from edgekit.export.exporter import ExportJob
+from edgekit.models.files import save_model
+from edgekit.schema.names import Format
+
+BITS = (8, 4)
+LARGE_DROP = 3.0  # points that post-training quantization loses, from which on QAT is tried
+WHOLE, HALF = "whole", "half the MACs"
+
+
+def run_qat(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
+    """8 and 4-bit weights in int8 .tflite files: rounded, and trained where that loses much."""
+    rows = []
+    for bits in BITS:
+        rounded = f"qat(weight_bits={bits}, epochs=0)"
+        rows += _run(trained, folder, f"PTQ, {bits}-bit weights", (rounded,), seed)
+        drop = rows[-1].drop
+        if drop is not None and drop > LARGE_DROP:
+            aware = f"qat(weight_bits={bits}, epochs={2 * _epochs(trained)}, ranges=learnt)"
+            rows += _run(trained, folder, f"QAT, {bits}-bit weights", (aware,), seed)
+    return rows
+
+
+def run_structured(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
+    """Half the MACs by removing channels, in float and int8, in each runtime."""
+    half = f"shrink(budget={{'macs': 0.5}}, scope=model, steps=4, epochs={2 * _epochs(trained)})"
+    folder.mkdir(parents=True, exist_ok=True)
+    made, macs = [], {}
+    with child("tensorflow") as worker:
+        for name, words in {WHOLE: (), HALF: (half,)}.items():
+            macs[name], files = _files(trained, folder, name, words, worker, seed)
+            made += files
+    rows = measured(trained, made, seed=seed)
+    return [replace(row, macs=macs[row.tool.rpartition(",")[0]]) for row in rows]
+
+
+def _epochs(trained: Reference) -> int:
+    return max(4, trained.train.epochs // 2)
+
+
+def _run(
+    trained: Reference, folder: Path, name: str, words: tuple[str, ...], seed: int
+) -> list[Row]:
+    """Passes, and the int8 .tflite file of what comes out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with child("tensorflow") as worker:
+        try:
+            made = [*_int8(trained, folder, name, words, worker, seed)]
+        except EdgekitError as error:
+            made = [("litert", name, Made(None, 0.0, ", ".join(words), exact(error)))]
+    return measured(trained, made, seed=seed)
+
+
+def _compressed(trained: Reference, folder: Path, words: tuple[str, ...], seed: int) -> Any:
+    context = PassContext(
+        folder / "passes", dataset=trained.dataset, train=trained.train, seed=seed
+    )
+    return run_passes(trained.model, [parse_pass(word) for word in words], context)
+
+
+def _int8(
+    trained: Reference,
+    folder: Path,
+    name: str,
+    words: tuple[str, ...],
+    worker: Worker,
+    seed: int,
+) -> Iterator[tuple[str, str, Made]]:
+    started = time.perf_counter()
+    model, _, plan = _compressed(trained, folder, words, seed)
+    file = folder / f"{_stem(name)}.keras"
+    save_model(model, file)
+    seconds = time.perf_counter() - started
+    calibration = _calibration(trained, folder)
+    formats: tuple[Format, ...] = ("tflite",)
+    yield from int8_files(trained, file, plan, calibration, worker, name, words, seconds, formats)
+
+
+def _files(
+    trained: Reference,
+    folder: Path,
+    name: str,
+    words: tuple[str, ...],
+    worker: Worker,
+    seed: int,
+) -> tuple[int, list[tuple[str, str, Made]]]:
+    """MACs of what the passes make, and its float and int8 files in each format."""
+    started = time.perf_counter()
+    model, _, plan = _compressed(trained, folder, words, seed)
+    file = folder / f"{_stem(name)}.keras"
+    save_model(model, file)
+    seconds, text = time.perf_counter() - started, ", ".join(words)
+    made = []
+    for format_, runtime in RUNTIMES.items():
+        job = ExportJob(file, format_, "fp32", file.with_suffix(SUFFIXES[format_]))
+        made.append((runtime, f"{name}, fp32", exported(job, trained, worker, text, seconds)))
+    made += int8_files(
+        trained,
+        file,
+        plan,
+        _calibration(trained, folder),
+        worker,
+        f"{name}, int8",
+        words,
+        seconds,
+        tuple(RUNTIMES),
+    )
+    return costs(model)["macs"], made
+
+
+def _calibration(trained: Reference, folder: Path) -> Path:
+    path = folder / "calibration.npz"
+    np.savez(path, **trained.dataset.calibration.x)  # type: ignore[arg-type]
+    return path
+
+
+def _stem(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name)

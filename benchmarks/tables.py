@@ -1,0 +1,218 @@
+"""The tables of `compression.py`, as Markdown: mean and standard deviation over the seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+
+OURS = "edgekit"
+FLOAT = "float"
+_RUNTIMES = {"litert": "LiteRT", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+def tables(rows: Rows) -> str:
+    """The summary, for README.md; sections without rows are left out."""
+    parts = {
+        _networks: rows["train"],
+        _ptq: rows["ptq"],
+        _qat: rows["qat"],
+        _structured: rows["structured"],
+        _trained: rows["tfmot"],
+    }
+    return "\n\n".join(make(found) for make, found in parts.items() if found)
+
+
+def every_tool(rows: Rows) -> str:
+    """Each tool at each setting, network by network, for docs/compression.md."""
+    heads = ("tool", "score lost", "SNR dB", "bytes", "gzip", "latency µs", "seconds", "settings")
+    parts = []
+    for (network, runtime), files in _grouped(rows["ptq"], "network", "runtime"):
+        lines = []
+        for (tool,), found in _grouped(files, "tool"):
+            lines.append(
+                (
+                    tool,
+                    _points(found),
+                    _spread(found, "snr_db"),
+                    _spread(found, "bytes", digits=0),
+                    _spread(found, "gzip_bytes", digits=0),
+                    _spread(found, "latency_ms", scale=1000),
+                    _spread(found, "seconds"),
+                    _error(found) or found[0]["settings"],
+                )
+            )
+        parts.append(f"### {network}, {_RUNTIMES[runtime]}\n\n{_table(heads, lines)}")
+    return "\n\n".join(parts)
+
+
+def _networks(rows: list[Row]) -> str:
+    heads = ("network", "task", "linear model", "float network", "parameters", "MACs")
+    lines = [
+        (
+            network,
+            found[0]["task"],
+            _spread(found, "linear", scale=100) + "%",
+            _spread(found, "value", scale=100) + f"% {found[0]['metric']}",
+            f"{found[0]['parameters']:,}",
+            f"{found[0]['macs']:,}",
+        )
+        for (network,), found in _grouped(rows, "network")
+    ]
+    return _table(heads, lines)
+
+
+def _ptq(rows: list[Row]) -> str:
+    """Edgekit's best settings beside the peer with the best SNR, in each runtime."""
+    heads = (
+        "network",
+        "runtime",
+        "edgekit SNR dB",
+        "lost",
+        "best peer",
+        "SNR dB",
+        "lost",
+        "latency, edgekit / peer",
+    )
+    lines = []
+    for (network, runtime), files in _grouped(rows, "network", "runtime"):
+        tools = {
+            tool: found
+            for (tool,), found in _grouped(files, "tool")
+            if tool != FLOAT and not _error(found)
+        }
+        ours = _best({t: f for t, f in tools.items() if t.startswith(OURS)})
+        peer = _best({t: f for t, f in tools.items() if not t.startswith(OURS)})
+        if ours is None or peer is None:
+            continue
+        own, other = tools[ours], tools[peer]
+        ahead = _mean(own, "snr_db") >= _mean(other, "snr_db")
+        own_snr, other_snr = _spread(own, "snr_db"), _spread(other, "snr_db")
+        lines.append(
+            (
+                network,
+                _RUNTIMES[runtime],
+                f"**{own_snr}**" if ahead else own_snr,
+                _points(own),
+                peer,
+                other_snr if ahead else f"**{other_snr}**",
+                _points(other),
+                _ratio(own, other),
+            )
+        )
+    return _table(heads, lines)
+
+
+def _best(tools: dict[str, list[Row]]) -> str | None:
+    return max(tools, key=lambda tool: _mean(tools[tool], "snr_db"), default=None)
+
+
+def _qat(rows: list[Row]) -> str:
+    heads = ("network", "int8 file", "points lost", "SNR dB")
+    lines = [
+        (network, tool, _error(found) or _points(found), _spread(found, "snr_db"))
+        for (network, tool), found in _grouped(rows, "network", "tool")
+    ]
+    return _table(heads, lines)
+
+
+def _structured(rows: list[Row]) -> str:
+    """Each file of the halved network beside that of the whole one, of the same precision."""
+    heads = ("network", "runtime", "precision", "MACs", "points lost", "latency")
+    lines = []
+    for (network, runtime), files in _grouped(rows, "network", "runtime"):
+        for precision in ("fp32", "int8"):
+            whole, half = (
+                [row for row in files if row["tool"] == f"{name}, {precision}"]
+                for name in ("whole", "half the MACs")
+            )
+            lines.append(
+                (
+                    network,
+                    _RUNTIMES[runtime],
+                    precision,
+                    _ratio(half, whole, "macs"),
+                    _error(half) or _points(half, against=whole),
+                    _ratio(half, whole),
+                )
+            )
+    return _table(heads, lines)
+
+
+def _trained(rows: list[Row]) -> str:
+    """QAT, and the chain of pruning, clustering and QAT, by edgekit and by tfmot."""
+    heads = ("network", "tool", "points lost", "gzip bytes", "smaller than float", "latency µs")
+    lines = []
+    for (network,), files in _grouped(rows, "network"):
+        whole = [row for row in files if row["tool"] == FLOAT]
+        for (tool,), found in _grouped(files, "tool"):
+            lines.append(
+                (
+                    network,
+                    tool,
+                    _error(found) or _points(found),
+                    _spread(found, "gzip_bytes", digits=0),
+                    _ratio(whole, found, "gzip_bytes"),
+                    _spread(found, "latency_ms", scale=1000),
+                )
+            )
+    return _table(heads, lines)
+
+
+def _table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    body = [heads, ["---"] * len(heads), *lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in body)
+
+
+def _grouped(rows: list[Row], *keys: str) -> list[tuple[tuple[str, ...], list[Row]]]:
+    """Rows with the same values of some keys, in the order of their first row."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return list(groups.items())
+
+
+def _values(rows: list[Row], key: str) -> list[float]:
+    return [row[key] for row in rows if row.get(key) is not None]
+
+
+def _mean(rows: list[Row], key: str) -> float:
+    values = _values(rows, key)
+    return mean(values) if values else float("nan")
+
+
+def _spread(rows: list[Row], key: str, *, scale: float = 1, digits: int = 1) -> str:
+    return _show([scale * value for value in _values(rows, key)], digits)
+
+
+def _show(values: list[float], digits: int) -> str:
+    if not values:
+        return "-"
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):,.{digits}f}{spread}"
+
+
+def _points(rows: list[Row], against: list[Row] | None = None) -> str:
+    """Percentage points lost against the float network, or against other rows by seed."""
+    base = {row["seed"]: row["drop"] or 0.0 for row in against or []}
+    return _show([row["drop"] - base.get(row["seed"], 0.0) for row in _with(rows, "drop")], 2)
+
+
+def _ratio(rows: list[Row], others: list[Row], key: str = "latency_ms") -> str:
+    """Of values measured in the same run, seed by seed."""
+    by_seed = {row["seed"]: row[key] for row in _with(others, key)}
+    pairs = [(row[key], by_seed[row["seed"]]) for row in _with(rows, key) if row["seed"] in by_seed]
+    return _show([value / other for value, other in pairs], 2)
+
+
+def _with(rows: list[Row], key: str) -> list[Row]:
+    return [row for row in rows if row.get(key) is not None]
+
+
+def _error(rows: list[Row]) -> str:
+    """The first exact error, if no file could be made."""
+    errors = [row["error"] for row in rows if row.get("error")]
+    return errors[0] if len(errors) == len(rows) else ""
