@@ -75,6 +75,7 @@ def derive(*, master: str, output: str, record: str) -> None:
     Raises:
         ConversionError: OpenVINO failed.
     """
+    from edgekit.export.grouped import lay_out_grouped_kernels
     from edgekit.export.rounding import round_before_add
 
     ov = require("openvino", purpose="to convert to OpenVINO")
@@ -84,6 +85,7 @@ def derive(*, master: str, output: str, record: str) -> None:
     for port, info in zip((*model.inputs, *model.outputs), infos, strict=True):
         port.get_tensor().set_names({info.name})
     model.reshape({info.name: [size or 1 for size in info.shape] for info in tensors.inputs})
+    lay_out_grouped_kernels(model)
     round_before_add(model)
     model.set_rt_info(record, list(OPENVINO_PATH))
     ov.save_model(model, output, compress_to_fp16=False)
