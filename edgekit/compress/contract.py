@@ -168,9 +168,10 @@ class Pass(ABC, Generic[A]):
             PostconditionError: its result is not what it promises; the result is lost.
         """
         self.requires(model, context)
-        given = weights_of(model)
+        given, trained = weights_of(model), len(model.trainable_weights)
         result = self.apply(model, context)
-        if any(not np.array_equal(given[p], now) for p, now in weights_of(model).items()):
+        changed = any(not np.array_equal(given[p], now) for p, now in weights_of(model).items())
+        if changed or len(model.trainable_weights) != trained:
             raise PostconditionError("the given model was changed; a pass changes a copy")
         self.ensures(model, result, context)
         return result

@@ -132,6 +132,8 @@ def _place_of_args(source: YamlSource, place: Location, spec: PassSpec) -> Locat
 def parse_pass(text: str) -> PassSpec:
     """Reads `prune(sparsity=0.5)` or `prune`: a name with keyword arguments that are literals.
 
+    Words need no quotes: `quantize(precision=int8)`.
+
     Raises:
         InputError: it is written in another way; nothing of it is executed.
     """
@@ -141,7 +143,11 @@ def parse_pass(text: str) -> PassSpec:
         if isinstance(node, ast.Name):
             return PassSpec(name=node.id)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            arguments = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords if k.arg}
+            arguments = {
+                str(k.arg): ast.literal_eval(_Quoted().visit(k.value))
+                for k in node.keywords
+                if k.arg
+            }
             if len(arguments) == len(node.keywords):
                 return PassSpec(name=node.func.id, args=arguments)
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
@@ -151,3 +157,10 @@ def parse_pass(text: str) -> PassSpec:
         where=where,
         hint="write NAME or NAME(argument=value, ...), such as prune(sparsity=0.5)",
     )
+
+
+class _Quoted(ast.NodeTransformer):
+    """Words as text."""
+
+    def visit_Name(self, node: ast.Name) -> ast.Constant:
+        return ast.Constant(node.id)

@@ -12,7 +12,7 @@ from pydantic import Field
 from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.base.extras import require
 from edgekit.compress.constraints import Constraint, Constraints, constraints_of
-from edgekit.compress.contract import Pass, PassContext, PassResult, run_alone
+from edgekit.compress.contract import Pass, PassContext, PassResult, copy_of, run_alone
 from edgekit.compress.decomposition import decompose, may_be_taken_apart
 from edgekit.compress.distillation import distiller, without_labels
 from edgekit.compress.finetuning import (
@@ -131,7 +131,7 @@ class Qat(Pass[QatArgs]):
             share = 1.0 if len(made.outputs) > 1 else 0.0
         tuned, learnt = made, context
         if share and epochs_of(self.args, context) and context.dataset is not None:
-            teacher = as_functional(before)
+            teacher = copy_of(before)  # Keras freezes a teacher for good
             classes = context.dataset.train.y.dtype.kind in "iu"
             tuned = distiller(teacher, teacher, made, alpha=share,
                               temperature=self.args.temperature, classes=classes)  # fmt: skip

@@ -57,6 +57,11 @@ def in_place(model: Any, context: PassContext) -> PassResult:
     return PassResult(model, False, {})
 
 
+def frozen(model: Any, context: PassContext) -> PassResult:
+    model.trainable = False
+    return PassResult(model, False, {})
+
+
 def nothing_said(model: Any, context: PassContext) -> PassResult:
     return PassResult(contract.copy_of(model), False, {})
 
@@ -75,6 +80,7 @@ def not_a_number(model: Any, context: PassContext) -> PassResult:
     ("work", "members", "words"),
     [
         (in_place, {}, "the given model was changed"),
+        (frozen, {}, "the given model was changed"),
         (nothing_said, {}, "either unmodified, or another object"),
         (wider, {}, "the inputs and outputs changed"),
         (not_a_number, {}, "NaN or infinite"),

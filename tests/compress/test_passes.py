@@ -32,6 +32,11 @@ def test_a_call_is_read_back(args: dict[str, Any]) -> None:
     assert parse_pass(text) == PassSpec(name="prune", args=args)
 
 
+def test_words_need_no_quotes() -> None:
+    read = parse_pass("shrink(budget={macs: 0.5}, scope=model, skip=[head])")
+    assert read.args == {"budget": {"macs": 0.5}, "scope": "model", "skip": ["head"]}
+
+
 def test_a_name_alone_is_a_pass() -> None:
     assert parse_pass(" quantize ") == parse_pass("quantize()") == PassSpec(name="quantize")
 
