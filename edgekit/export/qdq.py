@@ -94,6 +94,7 @@ def refine(model: Any, tensors: IoRecord) -> None:
     graph = _Graph(model)
     drop_implied_activations(graph)
     break_ties_away_from_zero(graph)
+    average_over_channels_first(graph)
     store_activations_unsigned(graph, tensors)
     _drop_unused_constants(graph)
     del model.graph.value_info[:]
@@ -154,6 +155,52 @@ def break_ties_away_from_zero(graph: _Graph) -> None:
         node.input[0] = integers
         quantize.input[1], quantize.input[2] = away, zero
     graph.index()
+
+
+def average_over_channels_first(graph: _Graph) -> None:
+    """Turns means over all places of an image into GlobalAveragePool.
+
+    ONNX Runtime has an integer kernel for it, one operator instead of three. It wants channels
+    first, as the layers before have them: the transposition for the mean is left out.
+    """
+    for node in [n for n in graph.graph.node if n.op_type == "ReduceMean"]:
+        dequantize = graph.maker.get(node.input[0])
+        quantize = graph.only_reader(node.output[0], "QuantizeLinear")
+        if dequantize is None or quantize is None or dequantize.op_type != "DequantizeLinear":
+            continue
+        attributes = {a.name: graph.helper.get_attribute_value(a) for a in node.attribute}
+        known = len(node.input) > 1 and node.input[1] in graph.constants
+        transpose = graph.maker.get(dequantize.input[0])
+        if attributes.get("keepdims", 1) or not known or transpose is None:
+            continue
+        order = [list(a.ints) for a in transpose.attribute if transpose.op_type == "Transpose"]
+        axes = graph.constants[node.input[1]]
+        if not order or len(order[0]) != 4 or sorted(order[0][axis] for axis in axes) != [2, 3]:
+            continue
+        source, parameters = transpose.input[0], dequantize.input[1:]
+        flat = quantize.output[0]
+        pooled, images, means = (f"{flat}__{word}" for word in ("pooled", "images", "means"))
+        made = [
+            ("DequantizeLinear", [source, *parameters], images, {}),
+            ("GlobalAveragePool", [images], means, {}),
+            ("QuantizeLinear", [means, *quantize.input[1:]], pooled, {}),
+            ("Flatten", [pooled], flat, {"axis": 1}),
+        ]
+        for op, inputs, output, options in made:
+            new = graph.helper.make_node(op, inputs, [output], name=output, **options)
+            graph.insert_before(node, new)
+        graph.graph.node.remove(node)
+        graph.graph.node.remove(quantize)
+        graph.index()
+    _drop_unread(graph)
+
+
+def _drop_unread(graph: _Graph) -> None:
+    """Removes nodes whose results no one reads any more, and those that only they read."""
+    for node in reversed(list(graph.graph.node)):
+        if not any(graph.readers.get(name) or name in graph.outputs for name in node.output):
+            graph.graph.node.remove(node)
+            graph.index()
 
 
 def store_activations_unsigned(graph: _Graph, tensors: IoRecord) -> None:
