@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from measure import ROUNDS, child, latencies, quality, sizes
 from numpy.typing import NDArray
-from peers import FORMATS, PEERS, Made, has_attention, quantize_with
+from peers import FORMATS, LIMIT_S, PEERS, Made, has_attention, quantize_with
 from peers import SUFFIXES as SUFFIXES
 from peers import exact as exact
 from reference import Reference, score
@@ -37,9 +37,9 @@ EDGEKIT: dict[str, tuple[str, ...]] = {
     "default": ("quantize",),
     "best": (
         "equalize",
-        "adaround(calibration=mse)",
-        "correct_bias(calibration=mse)",
-        "quantize(calibration=mse)",
+        "adaround(calibration='mse')",
+        "correct_bias(calibration='mse')",
+        "quantize(calibration='mse')",
     ),
 }
 
@@ -101,7 +101,8 @@ def run_ptq(trained: Reference, folder: Path, *, seed: int = 0, rounds: int = RO
     with child("tensorflow") as worker:
         made = [*_edgekit(trained, float_file, calibration, folder, worker, seed)]
     attention = has_attention(model)
-    with child("tensorflow", "peers") as worker:  # a new one, which keeps nothing of edgekit's
+    # A new one, which keeps nothing of edgekit's.
+    with child("tensorflow", "peers", timeout_s=LIMIT_S) as worker:
         for peer in PEERS:
             result = quantize_with(
                 peer, float_file, calibration, folder / "peers", worker, attention=attention
