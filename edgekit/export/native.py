@@ -27,6 +27,11 @@ from edgekit.runtimes.session import Arrays, match_names
 
 _QUANTIZERS = {"onnx": "quantize_onnx", "openvino": "quantize_openvino"}
 
+_LAYERS = ("Convolution", "GroupConvolution", "MatMul")
+# NNCF runs the graph anew for each layer whose bias it corrects: over 10 minutes for the some
+# 200 layers of an unrolled recurrent one.
+_MOST_CORRECTED = 100
+
 
 class NativeExporter(Exporter):
     """One of the exporters, with int8 by the quantizer of the format's own runtime.
@@ -136,7 +141,9 @@ def quantize_openvino(*, source: str, output: str, calibration: str, samples: in
     """Writes an int8 .xml and .bin with float inputs and outputs.
 
     Ranges are min-max instead of means of them, and the biases of all layers are corrected one
-    after the other; for transformers attention is recognized, and activations are not smoothed.
+    after the other, unless these are more than 100: none is then, as NNCF's fast correction loses
+    more than it repairs. For transformers attention is recognized, and activations are not
+    smoothed.
     Weights keep all 8 bits, as in the derived files; NNCF gives the first layer 7 for CPUs whose
     sums of products saturate at 16 bits.
 
@@ -166,6 +173,7 @@ def quantize_openvino(*, source: str, output: str, calibration: str, samples: in
     options: dict[str, Any] = {
         "activations_range_estimator_params": ranges.RangeEstimatorParametersSet.MINMAX,
         "overflow_fix": advanced.OverflowFix.DISABLE,
+        "disable_bias_correction": layers_with_weights(model) > _MOST_CORRECTED,
     }
     if attends:
         options["smooth_quant_alphas"] = nncf.AdvancedSmoothQuantParameters(matmul=-1)
@@ -194,6 +202,22 @@ def has_attention(model: Any) -> bool:
         ):
             return True
     return False
+
+
+def layers_with_weights(model: Any) -> int:
+    """How many layers of an `openvino.Model` multiply by a constant."""
+    return sum(
+        node.get_type_name() in _LAYERS and _is_constant(node.input_value(1))
+        for node in model.get_ops()
+    )
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether a value is a constant, stored as it is or in another type or layout."""
+    node = value.get_node()
+    while node.get_type_name() in ("Convert", "Reshape", "Transpose", "Unsqueeze"):
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Constant")
 
 
 def _comes_from_softmax(value: Any) -> bool:
