@@ -1,7 +1,7 @@
 """edgekit's compression against its peers, on reference networks trained on hard tasks.
 
     python benchmarks/compression.py [--folder DIR] [--seeds 3] [--networks NAME...]
-        [--sections train ptq qat structured tfmot] [--resume] [--tables] [--readme]
+        [--sections train ptq qat structured tfmot] [--resume] [--tables] [--readme] [--parallel 1]
 
 Trains each network once a seed, runs every tool on it, measures every file in its real runtime and
 prints the tables, mean and spread over the seeds. `--resume` goes on where an earlier run ended,
@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--sections", nargs="+", default=list(SECTIONS), choices=SECTIONS)
     parser.add_argument("--resume", action="store_true", help="keep the rows that are there")
     parser.add_argument("--tables", action="store_true", help="run nothing")
+    parser.add_argument("--parallel", type=int, default=1, help="jobs at once, but for latencies")
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     parser.add_argument("--job", nargs=3, metavar=("SECTION", "NETWORK", "SEED"), help="only this")
     arguments = parser.parse_args()
@@ -63,33 +65,41 @@ def main() -> None:
 
 
 def run_all(arguments: argparse.Namespace) -> None:
-    """Runs each job in a process of its own, so that none leaves memory or threads to the next."""
+    """Runs each job in a process of its own, and measures the latencies last, alone."""
+    pairs = [(name, seed) for seed in range(arguments.seeds) for name in arguments.networks]
+    folder = arguments.folder
+    for name, seed in pairs if not arguments.resume else ():
+        for section in arguments.sections:
+            rows_file(folder, section, name, seed).unlink(missing_ok=True)
     jobs = [
-        (section, network, seed)
+        (section, *pair)
         for section in SECTIONS
-        if section in arguments.sections
-        for seed in range(arguments.seeds)
-        for network in arguments.networks
+        for pair in pairs
+        if section in arguments.sections and not rows_file(folder, section, *pair).exists()
     ]
-    for number, (section, network, seed) in enumerate(jobs, start=1):
-        output = rows_file(arguments.folder, section, network, seed)
-        if output.exists() and arguments.resume:
-            continue
-        output.unlink(missing_ok=True)
-        started = time.monotonic()
-        print(f"[{number}/{len(jobs)}] {section} {network} seed {seed}", end=" ", flush=True)
-        command = [sys.executable, __file__, "--folder", str(arguments.folder)]
-        done = subprocess.run(
-            [*command, "--job", section, network, str(seed)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        print(f"{time.monotonic() - started:.0f} s", flush=True)
-        if done.returncode:
-            print(done.stderr[-2000:], file=sys.stderr)
-            sys.exit(f"{section} {network} seed {seed} ended with {done.returncode}")
+    print(f"{len(jobs)} jobs, {arguments.parallel} at once", flush=True)
+    with ThreadPoolExecutor(arguments.parallel) as pool:
+        done = [*pool.map(lambda job: run_process(folder, *job), jobs)]
+    measured = [run_process(folder, "latency", *pair) for pair in pairs]
+    if not all(done + measured):
+        sys.exit("some jobs failed")
+
+
+def run_process(folder: Path, section: str, network: str, seed: int) -> bool:
+    """One job in its own process, so that it leaves neither memory nor threads to the next."""
+    started = time.monotonic()
+    job = (section, network, str(seed))
+    done = subprocess.run(
+        [sys.executable, __file__, "--folder", str(folder), "--job", *job],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    print(*job, f"{time.monotonic() - started:.0f} s", flush=True)
+    if done.returncode:
+        print(done.stderr[-2000:], file=sys.stderr)
+    return done.returncode == 0
 
 
 def run_job(section: str, network: str, seed: int, folder: Path) -> None:
@@ -97,6 +107,9 @@ def run_job(section: str, network: str, seed: int, folder: Path) -> None:
     from reference import reference
 
     trained = reference(network, seed, folder / "trained")
+    if section == "latency":
+        add_latencies(trained, folder)
+        return
     files = folder / "files" / f"{section}-{network}-{seed}"
     if section == "train":
         rows = [described(trained)]
@@ -113,11 +126,30 @@ def run_job(section: str, network: str, seed: int, folder: Path) -> None:
 
         run = {"qat": run_qat, "structured": run_structured}[section]
         rows = [asdict(row) for row in run(trained, files, seed=seed)]
-    output = rows_file(folder, section, network, seed)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    scratch = output.with_suffix(".tmp")
+    write_rows(rows_file(folder, section, network, seed), rows)
+
+
+def add_latencies(trained: Reference, folder: Path) -> None:
+    """Measures all files of a network in turns, and adds the latencies to their rows."""
+    from measure import latencies
+
+    paths = [rows_file(folder, section, trained.name, trained.seed) for section in SECTIONS]
+    found = {path: json.loads(path.read_text()) for path in paths if path.exists()}
+    files = {row["file"] for rows in found.values() for row in rows if row.get("file")}
+    times = latencies({file: Path(file) for file in files}, x=trained.dataset.test.x)
+    for path, rows in found.items():
+        new = [
+            row | {"latency_ms": times.get(row["file"])} if row.get("file") else row for row in rows
+        ]
+        write_rows(path, new)
+
+
+def write_rows(path: Path, rows: list[Any]) -> None:
+    """Writes JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".tmp")
     scratch.write_text(json.dumps(rows, indent=1))
-    scratch.replace(output)
+    scratch.replace(path)
 
 
 def described(trained: Reference) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import ROUNDS, child, latencies, quality, sizes
+from measure import child, quality, sizes
 from numpy.typing import NDArray
 from peers import FORMATS, LIMIT_S, PEERS, Made, has_attention, quantize_with
 from peers import SUFFIXES as SUFFIXES
@@ -59,7 +59,9 @@ class Row:
         snr_db: of the outputs against the float Keras network's.
         bytes: of the file.
         gzip_bytes: the same, with gzip.
-        latency_ms: median, one thread; comparable within one network and seed.
+        file: where it lies.
+        latency_ms: median, one thread; comparable within one network and seed. Measured last, when
+            nothing else runs.
         seconds: from the float Keras file to this one.
         macs: multiply-accumulates for one sample, where passes change them.
         error: why there is no file, or none that runs.
@@ -75,20 +77,20 @@ class Row:
     snr_db: float | None = None
     bytes: int | None = None
     gzip_bytes: int | None = None
+    file: str | None = None
     latency_ms: float | None = None
     seconds: float | None = None
     macs: int | None = None
     error: str | None = None
 
 
-def run_ptq(trained: Reference, folder: Path, *, seed: int = 0, rounds: int = ROUNDS) -> list[Row]:
+def run_ptq(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
     """Quantizes a network by every tool at every setting, and measures every file.
 
     Args:
         trained: the float network.
         folder: for the files.
         seed: of what is random in the passes.
-        rounds: of the measurement of latency.
 
     Returns:
         A row a file; a tool that fails has its exact error in its row.
@@ -108,23 +110,16 @@ def run_ptq(trained: Reference, folder: Path, *, seed: int = 0, rounds: int = RO
                 peer, float_file, calibration, folder / "peers", worker, attention=attention
             )
             made.append((peer.runtime, f"{peer.tool} {peer.setting}", result))
-    return measured(trained, made, seed=seed, rounds=rounds)
+    return measured(trained, made, seed=seed)
 
 
-def measured(
-    trained: Reference,
-    made: Iterable[tuple[str, str, Made]],
-    *,
-    seed: int,
-    rounds: int = ROUNDS,
-) -> list[Row]:
-    """Measures files against the float network, their latencies in turns.
+def measured(trained: Reference, made: Iterable[tuple[str, str, Made]], *, seed: int) -> list[Row]:
+    """Holds files against the float network.
 
     Args:
         trained: the float network.
         made: runtime, tool and outcome of each.
         seed: for the rows.
-        rounds: of the measurement of latency.
     """
     test = trained.dataset.test
     (wanted,) = record_outputs(trained.model, test.x).values()
@@ -132,7 +127,7 @@ def measured(
     def value(outputs: NDArray[Any]) -> float:
         return score(outputs, test, trained.metric)
 
-    base, rows, files = value(wanted), {}, {}
+    base, rows = value(wanted), []
     for runtime, tool, result in made:
         row = Row(
             trained.name, seed, runtime, tool, result.settings,
@@ -149,13 +144,12 @@ def measured(
                     snr_db=found.snr_db,
                     bytes=plain,
                     gzip_bytes=zipped,
+                    file=str(result.file.resolve()),
                 )
-                files[f"{runtime}/{tool}"] = result.file
             except EdgekitError as error:
                 row = replace(row, error=exact(error))
-        rows[f"{runtime}/{tool}"] = row
-    times = latencies(files, x=test.x, rounds=rounds)
-    return [replace(row, latency_ms=times.get(key)) for key, row in rows.items()]
+        rows.append(row)
+    return rows
 
 
 def _edgekit(
@@ -237,22 +231,3 @@ def exported(job: ExportJob, trained: Reference, worker: Worker, words: str, bef
     except EdgekitError as error:
         return Made(None, before + time.perf_counter() - started, words, exact(error))
     return Made(job.output, before + time.perf_counter() - started, words)
-
-
-def table(rows: list[Row]) -> str:
-    """The rows as text, the runtimes one after the other."""
-    lines = [
-        f"{'network':14} {'runtime':12} {'tool':26} {'score':>7} {'drop':>6} {'SNR dB':>7} "
-        f"{'bytes':>8} {'gzip':>8} {'us':>8} {'s':>6}"
-    ]
-    for row in sorted(rows, key=lambda r: (r.network, r.runtime)):
-        head = f"{row.network:14} {row.runtime:12} {row.tool:26}"
-        if row.error is not None or row.accuracy is None:
-            lines.append(f"{head} {row.error}")
-            continue
-        latency = f"{1000 * row.latency_ms:8.1f}" if row.latency_ms is not None else f"{'-':>8}"
-        lines.append(
-            f"{head} {row.accuracy:7.4f} {row.drop:6.2f} {row.snr_db:7.1f} {row.bytes:8d} "
-            f"{row.gzip_bytes:8d} {latency} {row.seconds:6.1f}"
-        )
-    return "\n".join(lines)

@@ -41,7 +41,7 @@ PINS = (
     "numpy==1.26.4",
 )
 METHODS = ("qat", "chain")
-SPARSITY, CLUSTERS = 0.7, 16
+SPARSITY, CLUSTERS = 0.8, 16
 TIMEOUT_S = 3600.0
 _PROBES = 32
 _WORKER = Path(__file__).with_name("tfmot_worker.py")
