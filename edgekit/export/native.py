@@ -21,8 +21,10 @@ from edgekit.base.child import Worker
 from edgekit.base.errors import ConversionError, InputError
 from edgekit.base.extras import require, versions
 from edgekit.export.base import Exporter, ExportJob
+from edgekit.export.openvino_ranges import choose_ranges
 from edgekit.export.tflite import first_lines
 from edgekit.models.files import has_ranges
+from edgekit.models.ranges import Calibration
 from edgekit.runtimes.session import Arrays, match_names
 
 _QUANTIZERS = {"onnx": "quantize_onnx", "openvino": "quantize_openvino"}
@@ -73,8 +75,9 @@ class NativeExporter(Exporter):
                 f"{__name__}:{_QUANTIZERS[job.format]}",
                 source=str(source),
                 output=str(output),
-                calibration=str(job.calibration.resolve()) if job.calibration else "",
+                calibration_file=str(job.calibration.resolve()) if job.calibration else "",
                 samples=job.plan.calibration_samples if job.plan else None,
+                **self._ranges(job),
             )
         finally:
             for path in (source, source.with_suffix(".bin")):
@@ -82,8 +85,15 @@ class NativeExporter(Exporter):
         libraries = {"onnx": "onnxruntime", "openvino": "nncf"}
         return {"engine": "native", "quantizer": versions(libraries[job.format])}
 
+    @staticmethod
+    def _ranges(job: ExportJob) -> dict[str, Any]:
+        """How OpenVINO's ranges are chosen; ONNX Runtime's are always min-max."""
+        if job.plan is None or job.format != "openvino":
+            return {}
+        return {"calibration": job.plan.calibration, "percentile": job.plan.percentile}
 
-def quantize_onnx(*, source: str, output: str, calibration: str, samples: int | None) -> None:
+
+def quantize_onnx(*, source: str, output: str, calibration_file: str, samples: int | None) -> None:
     """Writes an int8 .onnx file with quantize-dequantize nodes and float inputs and outputs.
 
     Weights are int8 on -127 ... 127, a scale an output channel. Activations are uint8: x86 has
@@ -92,7 +102,7 @@ def quantize_onnx(*, source: str, output: str, calibration: str, samples: int | 
     Args:
         source: the float .onnx file.
         output: the file to write.
-        calibration: .npz of samples by input name.
+        calibration_file: .npz of samples by input name.
         samples: use the first so many; None: all.
 
     Raises:
@@ -103,7 +113,7 @@ def quantize_onnx(*, source: str, output: str, calibration: str, samples: int | 
     quantization = require("onnxruntime.quantization", purpose="to quantize with ONNX Runtime")
     prepare = require("onnxruntime.quantization.shape_inference", purpose="to quantize")
     inputs = [value.name for value in onnx.load(source).graph.input]
-    arrays = _calibration(calibration, inputs, samples)
+    arrays = _calibration(calibration_file, inputs, samples)
     prepared = str(Path(output).with_suffix(".prepared.onnx"))
     try:
         # Folds normalizations; without it 1 to 6 dB are lost. onnx's own shape inference will do.
@@ -137,21 +147,31 @@ def _reader(quantization: Any, arrays: Arrays) -> Any:
     return Reader()
 
 
-def quantize_openvino(*, source: str, output: str, calibration: str, samples: int | None) -> None:
+def quantize_openvino(
+    *,
+    source: str,
+    output: str,
+    calibration_file: str,
+    samples: int | None,
+    calibration: Calibration = "minmax",
+    percentile: float = 99.99,
+) -> None:
     """Writes an int8 .xml and .bin with float inputs and outputs.
 
-    Ranges are min-max instead of means of them, and the biases of all layers are corrected one
-    after the other, unless these are more than 100: none is then, as NNCF's fast correction loses
-    more than it repairs. For transformers attention is recognized, and activations are not
-    smoothed.
+    Ranges are min-max instead of means of them, or chosen afterwards. The biases of all layers are
+    corrected one after the other, unless these are more than 100: none is then, as NNCF's fast
+    correction loses more than it repairs. For transformers attention is recognized, and
+    activations are not smoothed.
     Weights keep all 8 bits, as in the derived files; NNCF gives the first layer 7 for CPUs whose
     sums of products saturate at 16 bits.
 
     Args:
         source: the float .xml file.
         output: the .xml to write.
-        calibration: .npz of samples by input name.
+        calibration_file: .npz of samples by input name.
         samples: use the first so many; None: all.
+        calibration: how the ranges are chosen.
+        percentile: in percent, for that.
 
     Raises:
         ConversionError: NNCF failed.
@@ -167,7 +187,7 @@ def quantize_openvino(*, source: str, output: str, calibration: str, samples: in
     model = ov.Core().read_model(source)
     # Folds normalizations, so that layers have the biases that NNCF corrects.
     offline.apply_moc_transformations(model, cf=False, smart_reshape=False)
-    arrays = _calibration(calibration, [port.any_name for port in model.inputs], samples)
+    arrays = _calibration(calibration_file, [port.any_name for port in model.inputs], samples)
     count = len(next(iter(arrays.values())))
     attends = has_attention(model)
     options: dict[str, Any] = {
@@ -189,6 +209,8 @@ def quantize_openvino(*, source: str, output: str, calibration: str, samples: in
             )
     except Exception as error:  # noqa: BLE001 NNCF raises anything
         raise ConversionError(f"NNCF failed: {first_lines(error)}", where="openvino int8") from None
+    if calibration != "minmax":
+        choose_ranges(quantized, list(_each(arrays)), calibration, percentile)
     ov.save_model(quantized, output, compress_to_fp16=False)
 
 
