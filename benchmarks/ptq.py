@@ -179,7 +179,7 @@ def _edgekit(
         save_model(model, file)
         seconds = time.perf_counter() - started
         assert plan is not None
-        own = QuantizationPlan(precision=plan.precision, engine="native")
+        own = plan.model_copy(update={"engine": "native"})
         for suffix, chosen, formats in (
             ("", plan, tuple(RUNTIMES)),
             (" native", own, ("onnx", "openvino")),
