@@ -30,7 +30,7 @@ Quantizer = Callable[[str, Arrays, str, bool], None]
 Setting = Literal["default", "best"]
 
 _PURPOSE = "as a peer of the benchmark"
-_MOST_CORRECTED = 100
+_MOST_CORRECTED = 64
 LIMIT_S = 180.0  # for one tool on one network
 SUFFIXES: dict[Format, str] = {"tflite": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
 FORMATS: dict[str, Format] = {"litert": "tflite", "onnxruntime": "onnx", "openvino": "openvino"}
