@@ -73,9 +73,9 @@ def run_all(arguments: argparse.Namespace) -> None:
             rows_file(folder, section, name, seed).unlink(missing_ok=True)
     jobs = [
         (section, *pair)
-        for section in SECTIONS
+        for section in arguments.sections
         for pair in pairs
-        if section in arguments.sections and not rows_file(folder, section, *pair).exists()
+        if not rows_file(folder, section, *pair).exists()
     ]
     print(f"{len(jobs)} jobs, {arguments.parallel} at once", flush=True)
     with ThreadPoolExecutor(arguments.parallel) as pool:
