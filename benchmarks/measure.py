@@ -158,8 +158,7 @@ def in_turns(
     if sample is not None:
         with np.load(sample, allow_pickle=False) as archive:
             x = dict(archive)
-    times: dict[str, list[float]] = {}
-    calls: dict[str, tuple[Callable[[], object], int]] = {}
+    calls: dict[str, Callable[[], object]] = {}
     with ExitStack() as stack:
         for name, path in files.items():
             try:
@@ -169,20 +168,28 @@ def in_turns(
                     names = {info.name: info for info in session.inputs}
                     given = x if set(x) == set(names) else dict(zip(names, x.values(), strict=True))
                     inputs = {key: to_model(given[key], info) for key, info in names.items()}
-                call = session.prepared(inputs)
-                calls[name] = call, _calls(call)
-                times[name] = []
+                calls[name] = session.prepared(inputs)
             except EdgekitError as error:
                 print(f"{path}: {error}", file=sys.stderr)
-        wait_for_quiet(patience_s)
-        for _ in range(rounds):
-            for name, (call, count) in calls.items():
-                call()  # the caches are another file's
-                started = time.perf_counter()
-                for _ in repeat(None, count):
-                    call()
-                times[name].append((time.perf_counter() - started) / count)
+        times = take_turns(calls, rounds, patience_s)
     return {name: 1000 * median(values) for name, values in times.items()}
+
+
+def take_turns(
+    calls: Mapping[str, Callable[[], object]], rounds: int, patience_s: float
+) -> dict[str, list[float]]:
+    """Seconds a call of each in each round, after a warm-up and a wait for quiet."""
+    counts = {name: _calls(call) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    wait_for_quiet(patience_s)
+    for _ in range(rounds):
+        for name, call in calls.items():
+            call()  # the caches are another file's
+            started = time.perf_counter()
+            for _ in repeat(None, counts[name]):
+                call()
+            times[name].append((time.perf_counter() - started) / counts[name])
+    return times
 
 
 def _calls(call: Callable[[], object]) -> int:

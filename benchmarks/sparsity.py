@@ -15,17 +15,15 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from itertools import repeat
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from measure import PATIENCE_S, TIMEOUT_S, child, sizes, wait_for_quiet
+from measure import PATIENCE_S, TIMEOUT_S, child, sizes, take_turns
 
 from edgekit.base.child import Worker
 from edgekit.base.errors import EdgekitError
@@ -35,6 +33,7 @@ from edgekit.export.base import ExportJob, saved_model
 from edgekit.export.exporter import export
 from edgekit.runtimes.open import open_session
 from edgekit.schema.names import Format, Precision
+from edgekit.schema.recipe import Limits
 
 if TYPE_CHECKING:
     import keras
@@ -53,7 +52,6 @@ FORMATS: tuple[tuple[Format, str], ...] = (
     ("onnx", ".onnx"),
 )
 RUNTIMES = {"tflite": "LiteRT", "openvino": "OpenVINO", "onnx": "ONNX Runtime"}
-_BATCH_S = 0.0005
 _SPARSE_RATE = 0.5  # OpenVINO: weights with at least so many zeros are stored without them
 
 
@@ -135,7 +133,7 @@ def _files(
             file = home / f"{precision}{suffix}"
             job = ExportJob(model, format_, precision, file, calibration=samples, master=master)
             try:
-                export(job, worker=worker, reference_x=reference)
+                export(job, worker=worker, reference_x=reference, limits=Limits())
             except EdgekitError as error:
                 yield RUNTIMES[format_], precision, "plain", str(error)
                 continue
@@ -219,29 +217,19 @@ def in_turns(
     *, files: dict[str, tuple[str, str]], rounds: int, patience_s: float
 ) -> dict[str, Any]:
     """Seconds an inference of each file in each round; in the child process."""
-    calls: dict[str, tuple[Callable[[], object], int]] = {}
-    times: dict[str, list[float]] = {}
+    calls: dict[str, Callable[[], object]] = {}
     errors: dict[str, str] = {}
     with ExitStack() as stack:
         for name, (path, encoding) in files.items():
             try:
                 if path.endswith(".xml") and encoding == "sparse":
-                    call = _decompressing(path)
+                    calls[name] = _decompressing(path)
                 else:
                     session = stack.enter_context(open_session(Path(path)))
-                    call = session.prepared(random_inputs(session.inputs, 0))
-                calls[name], times[name] = (call, _calls(call)), []
+                    calls[name] = session.prepared(random_inputs(session.inputs, 0))
             except (EdgekitError, RuntimeError) as error:
                 errors[name] = str(error).strip().splitlines()[-1]
-        wait_for_quiet(patience_s)
-        for _ in range(rounds):
-            for name, (call, count) in calls.items():
-                call()  # the caches are another file's
-                started = time.perf_counter()
-                for _ in repeat(None, count):
-                    call()
-                times[name].append((time.perf_counter() - started) / count)
-    return {"times": times, "errors": errors}
+        return {"times": take_turns(calls, rounds, patience_s), "errors": errors}
 
 
 def _decompressing(path: str) -> Callable[[], object]:
@@ -255,15 +243,6 @@ def _decompressing(path: str) -> Callable[[], object]:
     with open_session(Path(path)) as session:
         inputs = random_inputs(session.inputs, 0)
     return lambda: request.infer(inputs, share_inputs=True, share_outputs=True)
-
-
-def _calls(call: Callable[[], object]) -> int:
-    """Warms up; returns how many calls make a batch."""
-    started, runs = time.perf_counter(), 0
-    while runs < 3 or time.perf_counter() - started < 0.2:
-        call()
-        runs += 1
-    return max(1, round(_BATCH_S * runs / (time.perf_counter() - started)))
 
 
 def _cell(value: float | None, form: str) -> str:
