@@ -132,6 +132,7 @@ class Distill(Pass[DistillArgs]):
             loss=task.loss,
             callbacks=[constraints_of(student).callback()],
             progress=context.progress,
+            augment=context.train.augment,
         )
         metrics["student"] = _measure(student, teacher, dataset)
         report = {

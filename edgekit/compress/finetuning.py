@@ -154,6 +154,7 @@ def tune(
         callbacks=callbacks,
         progress=context.progress,
         schedule=schedule,
+        augment=context.train.augment,
     ).history
 
 

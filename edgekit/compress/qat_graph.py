@@ -7,6 +7,7 @@ values keeps their scale, and every other operation, known or not, gets a range 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,12 +48,14 @@ class _Group:
         owner: names the range.
         slots: how many results of the group are observed.
         fixed: the range, if it is known beforehand.
+        takes_fixed: values of a fixed range are brought to this scale.
         layer: the range, when it is made.
     """
 
     owner: str
     slots: int = 0
     fixed: tuple[float, float] | None = None
+    takes_fixed: bool = False
     layer: FakeQuant | None = None
 
 
@@ -73,11 +76,17 @@ class _Plan:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to quantize; see `QatArgs`."""
+    """How to quantize; see `QatArgs`.
+
+    Attributes:
+        norms: by label of the layers that they were folded into, those layers as they were before
+            and the normalizations, to be trained on.
+    """
 
     weight_bits: int
     ranges: Literal["moving", "learnt", "fixed"]
     momentum: float
+    norms: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -205,8 +214,13 @@ class _Rewriter:
         if _activation(layer) not in (*_RELUS, "linear"):
             chain = [layers.Activation(layer.activation, name=f"{name}_activation")]
             config["activation"] = "linear"
+        before, norm = self.settings.norms.get(label, (layer, None))
+        if norm is not None:
+            config["norm"] = norm.get_config()
         new = self._quantized(type(layer), config)
-        self._pairs.append((layer, new))
+        self._pairs.append((before, new))
+        if norm is not None:
+            self._pairs.append((norm, new.norm))
         return [new, *chain] if chain else new
 
     def _quantized(self, kind: type, config: dict[str, Any]) -> Any:
@@ -247,6 +261,7 @@ class _Rewriter:
             slots=max(group.slots, 1),
             ranges="fixed" if group.fixed else self.settings.ranges,
             momentum=self.settings.momentum,
+            reciprocal=group.takes_fixed,
             name=name if self._names[name] == 1 else f"{name}_{self._names[name]}",
         )
         layer.build(None)
@@ -341,6 +356,8 @@ class _Rewriter:
                 for group in taken:
                     if group is not None and group.fixed is None:
                         groups |= {t: one for t, g in groups.items() if g is group}
+                    if group is not None:
+                        one.takes_fixed |= group.takes_fixed or group.fixed is not None
             groups |= {id(tensor): one for tensor in node.outputs}
         return groups
 

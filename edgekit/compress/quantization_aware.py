@@ -11,6 +11,7 @@ from pydantic import Field
 
 from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.base.extras import require
+from edgekit.compress.biases import round_biases
 from edgekit.compress.constraints import Constraint, Constraints, constraints_of
 from edgekit.compress.contract import Pass, PassContext, PassResult, copy_of, run_alone
 from edgekit.compress.decomposition import decompose, may_be_taken_apart
@@ -61,6 +62,13 @@ class QatArgs(TuneArgs):
         "for several outputs, which the labels are not for",
     )
     temperature: float = Field(1.0, gt=0, description="of distill; softens both models' outputs")
+    freeze_after: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="share of the epochs in which batch normalizations still follow the batches; "
+        "then they are folded and their statistics frozen",
+    )
     schedule: Literal["constant", "cosine"] = Field("cosine", description="of the learning rate")
     samples: int | None = Field(
         None, ge=1, description="of the calibration split for the first ranges; by default all"
@@ -104,11 +112,24 @@ class Qat(Pass[QatArgs]):
         ready = self._prepared(model)
         settings = Settings(self.args.weight_bits, self.args.ranges, self.args.momentum)
         made = quantized_model(ready.model, settings, ready.skip)
-        samples = _samples(context.dataset)
-        if samples is not None:
-            calibrate(made, samples.take(self.args.samples or len(samples)))
+        epochs = epochs_of(self.args, context)
+        first = round(self.args.freeze_after * epochs) if ready.norms else 0
+        if first:
+            settings = replace(settings, norms=ready.norms)
+            normal = quantized_model(ready.model, settings, ready.skip)
+            self._calibrate(normal, context)
+            kept = translated(ready.constraints, normal, set())
+            history = self._train(normal, model, context, kept, first, "constant")
+            take_folded(made, normal)
+            context = replace(context, seed=context.seed + 1)  # of other batches
+        else:
+            self._calibrate(made, context)
+            history = {}
         kept = translated(ready.constraints, made, {row["into"] for row in ready.folded})
-        history = self._train(made, model, context, kept)
+        frozen = self._train(made, model, context, kept, epochs - first, self.args.schedule)
+        history = {name: [*history.get(name, ()), *frozen.get(name, ())]
+                   for name in history | frozen}  # fmt: skip
+        round_biases(made)
         untreated = untreated_rows(self.args, ready.untreated, _treatable(model))
         for row in untreated:
             context.tell(f"qat: '{row['layer']}' is not trained as quantized: {row['reason']}")
@@ -117,20 +138,32 @@ class Qat(Pass[QatArgs]):
             "ranges": self.args.ranges,
             **_rows(made, ready.origins),
             "folded": ready.folded,
+            "frozen_after_epochs": first,
             "untreated": untreated,
             "history": history,
         }
         return PassResult(made, True, report, self.plans())
 
+    def _calibrate(self, made: keras.Model, context: PassContext) -> None:
+        samples = _samples(context.dataset)
+        if samples is not None:
+            calibrate(made, samples.take(self.args.samples or len(samples)))
+
     def _train(
-        self, made: keras.Model, before: keras.Model, context: PassContext, kept: Constraints
+        self,
+        made: keras.Model,
+        before: keras.Model,
+        context: PassContext,
+        kept: Constraints,
+        epochs: int,
+        schedule: Literal["constant", "cosine"],
     ) -> dict[str, list[float]]:
         """Trains on the labels, and on the outputs of the float model as far as asked."""
         share = self.args.distill
         if share is None:
             share = 1.0 if len(made.outputs) > 1 else 0.0
         tuned, learnt = made, context
-        if share and epochs_of(self.args, context) and context.dataset is not None:
+        if share and epochs and context.dataset is not None:
             teacher = copy_of(before)  # Keras freezes a teacher for good
             classes = context.dataset.train.y.dtype.kind in "iu"
             tuned = distiller(teacher, teacher, made, alpha=share,
@@ -142,8 +175,9 @@ class Qat(Pass[QatArgs]):
                     dataset=without_labels(context.dataset, made),
                     train=context.train.model_copy(update={"loss": "mse"}),
                 )
-        schedule = ScheduleSpec(name=self.args.schedule, final_fraction=_LAST_RATE)
-        return tune(tuned, self.args, learnt, [kept.callback()], schedule=schedule)
+        args = self.args.model_copy(update={"epochs": epochs})
+        rates = ScheduleSpec(name=schedule, final_fraction=_LAST_RATE)
+        return tune(tuned, args, learnt, [kept.callback()], schedule=rates)
 
     def ensures(self, before: keras.Model, result: PassResult, context: PassContext) -> None:
         """Checks that zeros stayed zero, and that the outputs keep their names."""
@@ -173,6 +207,7 @@ class _Prepared:
         folded: rows of the report.
         untreated: layers that stay as they are.
         constraints: what the kernels keep, before the normalizations were folded.
+        norms: by label, layers before a normalization was folded into them, and that.
     """
 
     model: keras.Model
@@ -181,6 +216,7 @@ class _Prepared:
     folded: list[dict[str, Any]]
     untreated: list[Untreated]
     constraints: Constraints
+    norms: dict[str, tuple[Any, Any]]
 
 
 def _prepare(model: keras.Model, skipped: set[str]) -> _Prepared:
@@ -192,6 +228,7 @@ def _prepare(model: keras.Model, skipped: set[str]) -> _Prepared:
     flat, scales, norms = decompose(folded, skip=skip, norms=True)
     recurrent, loops = quantizable_recurrent(flat)
     known = {one.layer: one for one in (*composite, *norms, *loops)}
+    layers = {call.label: call.layer for call in call_graph(apart).calls}
     return _Prepared(
         model=flat,
         skip=skip,
@@ -199,6 +236,9 @@ def _prepare(model: keras.Model, skipped: set[str]) -> _Prepared:
         folded=folding["layers"],
         untreated=_untreated(flat, recurrent, known),
         constraints=constraints_of(apart),
+        norms={
+            row["into"]: (layers[row["into"]], layers[row["layer"]]) for row in folding["layers"]
+        },
     )
 
 
@@ -258,6 +298,21 @@ def calibrate(model: keras.Model, samples: Split) -> None:
     finally:
         for layer in layers:
             layer.observing = False
+
+
+def take_folded(made: keras.Model, normal: keras.Model) -> None:
+    """Gives a quantized model what another learnt that has its normalizations yet."""
+    from edgekit.models.fakequant import quantized_layers
+
+    norms = {id(one.norm): one for one in quantized_layers(normal) if one.norm is not None}
+    old = [layer for layer in normal._flatten_layers() if id(layer) not in norms]
+    for mine, theirs in zip(made._flatten_layers(), old, strict=True):
+        for name in ("_trainable_variables", "_non_trainable_variables"):
+            for new, given in zip(getattr(mine, name), getattr(theirs, name), strict=True):
+                new.assign(given)
+        if getattr(theirs, "norm", None) is not None and id(theirs.norm) in norms:
+            for name, values in theirs.folded().items():
+                getattr(mine, name).assign(values)
 
 
 def _key(kernel: Kernel) -> tuple[str, str]:

@@ -83,6 +83,9 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
         ranges: "moving": averages of each training batch's minimum and maximum; "learnt": by
             gradient (Esser et al. 2020); "fixed": they stay, and training is not quantized here.
         momentum: of the moving averages.
+        reciprocal: the range is widened until its step is one over an odd number, for values that
+            come from the steps of `FIXED_RANGES`. XNNPACK multiplies them by the ratio of the
+            steps in 1/256, which is exact then; odd, because halves round differently elsewhere.
     """
 
     def __init__(
@@ -91,10 +94,12 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
         slots: int = 1,
         ranges: Ranges = "moving",
         momentum: float = 0.99,
+        reciprocal: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.bits, self.slots, self.ranges, self.momentum = bits, slots, ranges, momentum
+        self.reciprocal = reciprocal
         self.observing = False
         self.supports_masking = True
 
@@ -114,7 +119,13 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
             stretch = ops.maximum(self.stretch.value, _MOST_SHRUNK)
             low, high = low * stretch[0], high * stretch[1]
         # What is always zero has no range; a tiny one would overflow the biases after it.
-        return low, ops.where(high - low < _DEAD, low + 1.0, high)
+        high = ops.where(high - low < _DEAD, low + 1.0, high)
+        if self.reciprocal:
+            wanted = (2**self.bits - 1) / ops.stop_gradient(high - low)
+            odd = 2 * ops.floor((wanted - 1) / 2) + 1
+            wider = ops.where(odd >= 1, wanted / ops.maximum(odd, 1), 1.0)
+            low, high = low * wider, high * wider
+        return low, high
 
     def call(self, x: Any, slot: int | None = 0, training: bool = False) -> Any:
         """Rounds `x`; `slot` is None where the range is used and not observed."""
@@ -144,7 +155,8 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """See Keras."""
-        own = {name: getattr(self, name) for name in ("bits", "slots", "ranges", "momentum")}
+        names = ("bits", "slots", "ranges", "momentum", "reciprocal")
+        own = {name: getattr(self, name) for name in names}
         return {**super().get_config(), **own}
 
     def compute_output_shape(self, shape: Any, **_: Any) -> Any:
@@ -153,15 +165,28 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
 
 
 class Quantized:
-    """What the quantized form of a layer class adds to it: kernels rounded at each call."""
+    """What the quantized form of a layer class adds to it: kernels rounded at each call.
+
+    With `norm`, the configuration of a batch normalization, it computes what that makes of its
+    result. The kernel is rounded with the normalization folded in by its moving statistics; in
+    training the result is normalized by the batch's (Krishnamoorthi 2018, section 3.2.2).
+    """
 
     rules: ClassVar[dict[str, tuple[int, ...]]]
 
     def __init__(
-        self, *args: Any, weight_bits: int = 8, learnt: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        weight_bits: int = 8,
+        learnt: bool = False,
+        norm: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.weight_bits, self.learnt = weight_bits, learnt
+        self.norm: Any = None
+        if norm is not None:
+            self.norm = keras.layers.BatchNormalization.from_config(norm)
         self.baked = False
         # A layer of their own, because a layer class reads and writes exactly its own weights.
         self.clips = keras.layers.Layer(name="clips") if learnt else None
@@ -174,10 +199,28 @@ class Quantized:
                 channels = int(np.prod([getattr(self, name).shape[axis] for axis in axes]))
                 self.clips.add_weight(name=name, shape=(channels,), initializer="ones")
             self.clips.built = True
+        if self.norm is not None and not self.norm.built:
+            self.norm.build(self.compute_output_shape(input_shape))  # type: ignore[attr-defined]
+
+    def folded(self) -> dict[str, Any]:
+        """The one kernel, by its name, and the bias with the normalization folded in."""
+        (name, axes), *_ = self.rules.items()
+        kernel = ops.convert_to_tensor(getattr(self, name))
+        factor = self._factor()
+        shape = tuple(kernel.shape[-2:]) if axes == (-2, -1) else (-1, *(1,) * (-1 - axes[0]))
+        bias = (self.bias - self.norm.moving_mean) * factor  # type: ignore[attr-defined]
+        beta = self.norm.beta if self.norm.center else 0.0
+        return {name: kernel * ops.reshape(factor, shape), "bias": bias + beta}
+
+    def _factor(self) -> Any:
+        scale = ops.rsqrt(self.norm.moving_variance + self.norm.epsilon)
+        return scale * self.norm.gamma if self.norm.scale else scale
 
     def quantized_kernel(self, name: str, *, training: bool = False) -> Any:
         """The kernel rounded to the integers of its bits, times their scales."""
         kernel, axes = ops.convert_to_tensor(getattr(self, name)), self.rules[name]
+        if self.norm is not None:
+            kernel = self.folded()[name]
         flat = ops.reshape(kernel, (-1, kernel.shape[-1]))
         if axes == (-2, -1):
             flat = ops.reshape(kernel, (-1, kernel.shape[-2] * kernel.shape[-1]))
@@ -206,8 +249,18 @@ class Quantized:
             (getattr(self, name), self.quantized_kernel(name, training=training))
             for name in self.rules
         ]
+        if self.norm is not None:
+            folded = ops.zeros_like(self.bias) if training else self.folded()["bias"]  # type: ignore[attr-defined]
+            rounded.append((self.bias, folded))  # type: ignore[attr-defined]
         with keras.StatelessScope(state_mapping=rounded):
-            return super().call(inputs)  # type: ignore[misc]
+            result = super().call(inputs)  # type: ignore[misc]
+        if self.norm is None or not training:
+            return result
+        shape = [-1 if axis == self.norm.axis % result.ndim else 1 for axis in range(result.ndim)]
+        factor = self._factor()
+        factor = ops.where(ops.abs(factor) < _DEAD, _DEAD, factor)
+        result = result / ops.reshape(factor, shape) + ops.reshape(self.bias, shape)  # type: ignore[attr-defined]
+        return self.norm(result, training=True)
 
     def rounded(self, name: str, *, training: bool) -> Any:
         """The kernel to compute with."""
@@ -222,7 +275,8 @@ class Quantized:
     def get_config(self) -> dict[str, Any]:
         """See Keras."""
         own = {"weight_bits": self.weight_bits, "learnt": self.learnt}
-        return {**super().get_config(), **own}  # type: ignore[misc]
+        norm = {} if self.norm is None else {"norm": self.norm.get_config()}
+        return {**super().get_config(), **own, **norm}  # type: ignore[misc]
 
 
 _QUANTIZED: dict[type, type] = {}

@@ -15,7 +15,7 @@ from edgekit.base.errors import RecipeError
 from edgekit.base.extras import require
 from edgekit.base.progress import Progress, silent
 from edgekit.data.dataset import Dataset
-from edgekit.schema.recipe import OptimizerSpec, ScheduleSpec, TrainSpec
+from edgekit.schema.recipe import AugmentSpec, OptimizerSpec, ScheduleSpec, TrainSpec
 from edgekit.training.batches import class_factors, steps_per_epoch, training_batches
 from edgekit.training.checkpoint import History, Keeper, discard_checkpoint, fingerprint
 from edgekit.training.optimizer import make_optimizer
@@ -99,6 +99,7 @@ def fine_tune(
     callbacks: Sequence[Any] = (),
     progress: Progress = silent,
     schedule: ScheduleSpec | None = None,
+    augment: AugmentSpec | None = None,
 ) -> TrainResult:
     """Trains on for a few epochs with Adam; for compression passes.
 
@@ -108,11 +109,12 @@ def fine_tune(
         epochs: how many.
         learning_rate: of Adam.
         batch_size: samples a step.
-        seed: of shuffling and dropout.
+        seed: of shuffling, augmentation and dropout.
         loss: a Keras loss or its name; by default found from the model and the labels.
         callbacks: Keras callbacks, such as one that applies masks after each batch.
         progress: told after each epoch.
         schedule: of the rate; by default it is constant.
+        augment: random changes of the images.
 
     Raises:
         RecipeError: as for `fit`.
@@ -122,6 +124,7 @@ def fine_tune(
         batch_size=batch_size,
         optimizer=OptimizerSpec(learning_rate=learning_rate),
         schedule=schedule or ScheduleSpec(),
+        augment=augment,
     )
     return _train(model, dataset, spec, loss, seed, progress, callbacks, None)
 

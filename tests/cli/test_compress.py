@@ -94,20 +94,21 @@ def test_quantize_keeps_its_plan_beside_the_keras_file(folder: Path, edgekit: An
 
 
 @pytest.mark.slow
-def test_quantize_yields_the_quantized_file_proven_on_its_runtime(
-    folder: Path, edgekit: Any
+@pytest.mark.parametrize("words", ["quantize(precision='int8')", "qat(epochs=1)"])
+def test_quantizing_yields_the_quantized_file_proven_on_its_runtime(
+    words: str, folder: Path, edgekit: Any
 ) -> None:
     from edgekit.runtimes.open import open_session
     from edgekit.runtimes.session import predict
 
     out = folder / "out.tflite"
     ran = edgekit(
-        folder / "model.keras", "--pass", "quantize(precision='int8')",
+        folder / "model.keras", "--pass", words,
         "--data", folder / "data.npz", "-o", out, "--json",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     assert ran.json["artifact"]["precision"] == "int8"
-    assert ran.json["artifact"]["provenance"]["passes"] == ["quantize(precision='int8')"]
+    assert ran.json["artifact"]["provenance"]["passes"] == [words]
     assert ran.json["bytes"] == out.stat().st_size
     with np.load(folder / "data.npz") as data, open_session(out) as session:
         assert session.inputs[0].dtype == session.outputs[0].dtype == "int8"

@@ -90,7 +90,7 @@ def branches() -> Any:
     right = layers.Conv2D(5, 3, padding="same", activation="sigmoid")(h)
     more = layers.MaxPooling2D(2)(layers.Conv2D(2, 1)(h))
     more = layers.ReLU()(layers.Conv2DTranspose(2, 2, strides=2)(more))
-    h = layers.Concatenate()([left, right, more])
+    h = layers.Concatenate(name="joined")([left, right, more])
     h = h[:, 1:7, :, :] * 2.0
     h = layers.Reshape((6, 80))(h)
     h = layers.Conv1D(6, 3, activation="relu")(h)
@@ -169,8 +169,7 @@ def test_the_int8_file_computes_what_was_trained(
     result = qat(before, dataset, epochs=2, ranges=ranges, learning_rate=0.002, batch_size=32)
     file = exported(result.model, dataset, tmp_path, worker)
     apart = steps_apart(file, tmp_path / "qat.keras", dataset.test.x)
-    # Each layer rounds; the deepest net here, of 16, adds up to a second step now and then.
-    assert np.mean(apart <= 1.01) >= (0.97 if name == "branches" else 0.995)
+    assert np.mean(apart <= 1.01) >= 0.995
     assert apart.max() <= 2.01
 
     graph = read_graph(file)
@@ -251,12 +250,89 @@ def test_values_that_share_a_scale_share_a_range(
     from edgekit.compress import qat
 
     result = qat(trained("branches"), dataset, epochs=0)
-    shared = result.model.get_layer("concatenate_range")
+    shared = result.model.get_layer("joined_range")
     assert shared.slots == 3  # convolution, ReLU, and all together with the sigmoid's known range
     low, high = (np.asarray(end) for end in (shared.low, shared.high))
     assert np.all(high > 0)
-    assert float(shared.limits()[1]) == high.max()
-    assert float(shared.limits()[0]) == low.min()
+    wider = float(shared.limits()[1]) / high.max()  # for the step to be one over a whole number
+    assert 1 <= wider < 1.15
+    np.testing.assert_allclose(float(shared.limits()[0]), wider * low.min(), rtol=1e-5)
+
+
+def test_a_known_range_is_brought_to_a_scale_without_an_error_of_its_own(
+    trained: Callable[[str], Any], dataset: Dataset
+) -> None:
+    """XNNPACK's conversions multiply by the ratio of two scales, rounded to 1/256."""
+    from edgekit.compress import qat
+    from edgekit.models.fakequant import FIXED_RANGES, fake_quant_layers, range_of
+
+    result = qat(trained("branches"), dataset, epochs=1, learning_rate=0.002)
+    found = {layer.name: layer for layer in fake_quant_layers(result.model) if layer.reciprocal}
+    assert list(found) == ["joined_range"]
+    low, high = range_of(found["joined_range"])
+    ratio = (FIXED_RANGES["sigmoid"][1] / 255) / ((high - low) / 255)
+    np.testing.assert_allclose(256 * ratio, np.round(256 * ratio), atol=1e-3)
+
+
+def test_biases_are_whole_numbers_of_the_steps_of_the_file(
+    trained: Callable[[str], Any], dataset: Dataset, tmp_path: Path, worker: Worker
+) -> None:
+    from edgekit.compress import qat
+    from edgekit.graph.read import read_graph
+    from edgekit.graph.tflite import constant_values
+
+    model = qat(trained("depthwise"), dataset, epochs=1, learning_rate=0.002).model
+    file = exported(model, dataset, tmp_path, worker)
+    stored = []
+    for index, tensor in enumerate(read_graph(file).tensors):
+        if tensor.dtype == "int32" and tensor.constant and tensor.quantization is not None:
+            scale = np.asarray(tensor.quantization.scale)
+            stored.append(np.sort(constant_values(file, index).reshape(-1) * scale))
+    for layer in model.layers:
+        if getattr(layer, "bias", None) is not None:
+            wanted = np.sort(np.asarray(layer.bias))
+            assert any(
+                values.shape == wanted.shape and np.allclose(values, wanted, rtol=1e-5, atol=1e-7)
+                for values in stored
+            ), layer.name
+
+
+@pytest.mark.parametrize(("name", "weight_bits"), [("residual", 8), ("depthwise", 4)])
+def test_normalizations_follow_the_batches_and_then_freeze(
+    name: str, weight_bits: int, trained: Callable[[str], Any], dataset: Dataset
+) -> None:
+    from dataclasses import replace
+
+    from edgekit.compress.qat_graph import Settings, quantized_model
+    from edgekit.compress.quantization_aware import Qat, QatArgs, calibrate, take_folded
+    from edgekit.models.fakequant import quantized_layers
+    from edgekit.training.evaluate import record_outputs
+    from edgekit.training.fit import fine_tune
+
+    ready = Qat(QatArgs())._prepared(trained(name))
+    settings = Settings(weight_bits, "moving", 0.99)
+    frozen = quantized_model(ready.model, settings, ready.skip)
+    normal = quantized_model(ready.model, replace(settings, norms=ready.norms), ready.skip)
+    calibrate(frozen, dataset.calibration)
+    calibrate(normal, dataset.calibration)
+    norms = [one.norm for one in quantized_layers(normal) if one.norm is not None]
+    assert len(norms) == len(ready.norms) > 0
+
+    def same() -> None:
+        wanted, found = (record_outputs(m, dataset.test.x) for m in (normal, frozen))
+        for key in wanted:  # float32 folds in another order: now and then a value rounds elsewhere
+            apart = np.abs(wanted[key] - found[key])
+            assert np.mean(apart < 1e-4) > 0.97
+
+    same()
+    before = [np.asarray(norm.moving_mean) for norm in norms]
+    fine_tune(normal, dataset, epochs=1, learning_rate=0.01, batch_size=16, seed=0)
+    after = [np.asarray(norm.moving_mean) for norm in norms]
+    assert all(not np.allclose(a, b, rtol=1e-3) for a, b in zip(before, after, strict=True))
+    take_folded(frozen, normal)
+    same()
+    assert not [w for w in frozen.weights if "moving" in w.path]  # nothing is left to follow
+    assert all(one.norm is None for one in quantized_layers(frozen))
 
 
 def test_what_cannot_be_trained_as_quantized_stays_and_is_named(dataset: Dataset) -> None:
