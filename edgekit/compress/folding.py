@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,24 +127,44 @@ def _reason(call: Call, before: Call | None) -> str | None:
 
 
 def _folded(model: keras.Model, folds: list[_Fold]) -> keras.Model:
-    keras = require("keras", purpose="to compress models")
     by_layer = {id(fold.layer): fold for fold in folds}
-    norms = {id(fold.norm): fold for fold in folds}
+
+    def fill(old: Any, new: Any) -> None:
+        for name, values in folded_weights(old, by_layer[id(old)].norm).items():
+            getattr(new, name).assign(values)
+
+    calls = {id(fold.norm): _named if fold.is_output else dropped for fold in folds}
+    return rebuild_folded(model, calls, by_layer, fill)
+
+
+def rebuild_folded(
+    model: keras.Model,
+    norms: Mapping[int, Callable[..., Any]],
+    takers: Collection[int],
+    fill: Callable[[Any, Any], None],
+) -> keras.Model:
+    """A copy without some normalizations, which other layers take into their weights.
+
+    Args:
+        model: the model.
+        norms: what stands in for the calls of each normalization, by its id.
+        takers: ids of the layers that take them; they get a bias.
+        fill: writes the weights of a taker's copy, given both.
+    """
+    keras = require("keras", purpose="to compress models")
 
     def make(layer: Any) -> Any:
         if id(layer) in norms:
             return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
         config = layer.get_config()
-        if id(layer) in by_layer:
+        if id(layer) in takers:
             config["use_bias"] = True
         return layer.__class__.from_config(config)
 
-    calls = {id(fold.norm): _named if fold.is_output else dropped for fold in folds}
-    copy, pairs = rebuild(model, make, calls)
+    copy, pairs = rebuild(model, make, norms)
     for old, new in pairs:
-        if id(old) in by_layer:
-            for name, values in folded_weights(old, by_layer[id(old)].norm).items():
-                getattr(new, name).assign(values)
+        if id(old) in takers:
+            fill(old, new)
         elif id(old) not in norms:
             new.set_weights(old.get_weights())
     return copy

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.base.extras import require
 from edgekit.compress.channels import by_output, input_factors, kind_of, why_not
 from edgekit.compress.folding import (
     BY_BATCH,
@@ -22,8 +21,8 @@ from edgekit.compress.folding import (
     factor_and_offset,
     fold_batch_norm,
     is_exactly,
+    rebuild_folded,
 )
-from edgekit.compress.rebuild import rebuild
 from edgekit.models.calls import Call, call_graph
 
 if TYPE_CHECKING:
@@ -175,27 +174,15 @@ def _why_not(
 
 
 def _folded(model: keras.Model, folds: list[_Fold]) -> keras.Model:
-    keras = require("keras", purpose="to compress models")
     by_layer = {id(call.layer): fold for fold in folds for call in fold.into}
-    norms = {id(fold.norm): fold for fold in folds}
 
-    def make(layer: Any) -> Any:
-        if id(layer) in norms:
-            return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
-        config = layer.get_config()
-        if id(layer) in by_layer:
-            config["use_bias"] = True
-        return layer.__class__.from_config(config)
+    def fill(old: Any, new: Any) -> None:
+        kernel, bias = _weights(old, by_layer[id(old)].norm)
+        new.kernel.assign(kernel)
+        new.bias.assign(bias)
 
-    copy, pairs = rebuild(model, make, dict.fromkeys(norms, dropped))
-    for old, new in pairs:
-        if id(old) in by_layer:
-            kernel, bias = _weights(old, by_layer[id(old)].norm)
-            new.kernel.assign(kernel)
-            new.bias.assign(bias)
-        elif id(old) not in norms:
-            new.set_weights(old.get_weights())
-    return copy
+    norms = {id(fold.norm): dropped for fold in folds}
+    return rebuild_folded(model, norms, by_layer, fill)
 
 
 def _weights(layer: Any, norm: Any) -> tuple[Values, Values]:
