@@ -48,6 +48,10 @@ class TuneArgs(Document):
         """Whether the layer is to be left alone."""
         return matches(layer, self.skip)
 
+    def rate_share(self) -> float:
+        """The default learning rate, as a share of the training's."""
+        return 0.25
+
 
 def matches(layer: str, patterns: Iterable[str]) -> bool:
     """Whether a name matches one of some patterns."""
@@ -147,7 +151,8 @@ def tune(
         model,
         dataset,
         epochs=epochs,
-        learning_rate=args.learning_rate or context.train.optimizer.learning_rate / 4,
+        learning_rate=args.learning_rate
+        or args.rate_share() * context.train.optimizer.learning_rate,
         batch_size=args.batch_size or context.train.batch_size,
         seed=context.seed,
         loss=context.train.loss,

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import keras
 
 _BATCH = 128
+_BITS = 8
 _LAST_RATE = 0.02  # share of the learning rate that a cosine ends at
 _NO_FORM = "there is no quantized form of it; the converter quantizes it by calibration"
 
@@ -47,6 +48,12 @@ _NO_FORM = "there is no quantized form of it; the converter quantizes it by cali
 class QatArgs(TuneArgs):
     """Arguments of `qat`."""
 
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="of fine-tuning; by default a quarter of the training's, half of it for "
+        "weights of fewer than 8 bits",
+    )
     weight_bits: int = Field(8, ge=2, le=8, description="of each weight; below 8: fewer steps")
     ranges: Literal["moving", "learnt", "fixed"] = Field(
         "moving",
@@ -73,6 +80,10 @@ class QatArgs(TuneArgs):
     samples: int | None = Field(
         None, ge=1, description="of the calibration split for the first ranges; by default all"
     )
+
+    def rate_share(self) -> float:
+        """Weights of few bits have far to go."""
+        return 0.5 if self.weight_bits < _BITS else 0.25
 
 
 class Qat(Pass[QatArgs]):

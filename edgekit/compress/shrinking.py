@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 Share = float
 _ROUNDING = 1e-9  # of costs that are no whole numbers
-_RATE = 0.5  # of the training's learning rate: what was removed is learnt anew by the rest
 _LAST_RATE = 0.02
 
 
@@ -82,6 +81,10 @@ class ShrinkArgs(TuneArgs):
     schedule: Literal["constant", "cosine"] = Field(
         "cosine", description="of the learning rate, over the epochs of each step"
     )
+
+    def rate_share(self) -> float:
+        """What was removed is learnt anew by the rest."""
+        return 0.5
 
     @model_validator(mode="after")
     def _one_aim(self) -> ShrinkArgs:
@@ -209,8 +212,7 @@ class Shrink(Pass[ShrinkArgs]):
         now = epochs * step // steps - epochs * (step - 1) // steps
         if not now or context.dataset is None:
             return {}
-        rate = self.args.learning_rate or context.train.optimizer.learning_rate * _RATE
-        args = self.args.model_copy(update={"epochs": now, "learning_rate": rate})
+        args = self.args.model_copy(update={"epochs": now})
         learner = small
         if self.args.distill:
             whole = copy_of(model)  # Keras freezes a teacher for good
