@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,40 @@ _WHY_NOT = {
 
 
 @dataclass(frozen=True)
+class Axes:
+    """What the axes of a kernel are.
+
+    Attributes:
+        channels: its output channels.
+        inputs: the inputs that are multiplied with it and summed up, the last axis if there are
+            several; None where each channel has one input only.
+    """
+
+    channels: tuple[int, ...] = (-1,)
+    inputs: int | None = -2
+
+
+_CUSTOM: dict[type, dict[str, Axes]] = {}
+
+
+def register_kernels(layer: type, kernels: Mapping[str, Axes]) -> None:
+    """Lets layers of a custom class take part in pruning, clustering and training as quantized.
+
+    Args:
+        layer: the class, whose `call` takes one tensor; its subclasses need a rule of their own.
+        kernels: the attributes that hold its kernels, and their axes.
+
+    Example:
+        >>> register_kernels(GatedDense, {"kernel": Axes(), "gate": Axes()})
+    """
+    from edgekit.models.fakequant import quantize_kernels
+
+    channels = {name: axes.channels for name, axes in kernels.items()}
+    for kind in (layer, quantize_kernels(layer, channels, layer.__module__)):
+        _CUSTOM[kind] = dict(kernels)
+
+
+@dataclass(frozen=True)
 class Kernel:
     """One kernel.
 
@@ -47,9 +81,8 @@ class Kernel:
         name: of the attribute, `kernel` for most layers.
         kind: class of the layer.
         variable: the Keras variable.
-        channels: the axes of its output channels.
-        inputs: the axis of the inputs that are multiplied with it and summed up, the last one if
-            there are several; None where each channel has one input only.
+        channels: as in `Axes`.
+        inputs: as in `Axes`.
     """
 
     layer: str
@@ -97,11 +130,10 @@ def find_kernels(model: keras.Model) -> tuple[list[Kernel], list[Untreated]]:
         kind = type(layer).__name__
         reason = _reason(layer)
         if reason is None:
-            names = next(n for k, n in _KERNELS.items() if _is_a(layer, k))
-            kernels += [
-                Kernel(label, name, kind, getattr(layer, name), *_axes(layer, name))
-                for name in names
-            ]
+            for name in _names(layer):
+                axes = _CUSTOM.get(type(layer), {}).get(name) or Axes(*_axes(layer, name))
+                variable = getattr(layer, name)
+                kernels.append(Kernel(label, name, kind, variable, axes.channels, axes.inputs))
         else:
             untreated.append(Untreated(label, kind, reason))
     return kernels, untreated
@@ -128,19 +160,26 @@ def _own_weights(layer: Any) -> list[Any]:
 def _reason(layer: Any) -> str | None:
     """Why the layer cannot be pruned, or None if it can."""
     keras = require("keras", purpose="to compress models")
-    kinds = [kind for kind in _KERNELS if _is_a(layer, kind)]
-    if not kinds:
+    names = _names(layer)
+    if not names:
         known = next((why for kind, why in _WHY_NOT.items() if _is_a(layer, kind)), None)
         return known or "it is not known which of its weights are kernels"
     if not layer.trainable:
         return "it is frozen (trainable is false)"
-    for name in _KERNELS[kinds[0]]:
+    for name in names:
         variable = getattr(layer, name, None)
         if not isinstance(variable, keras.Variable):
             return f"its {name} is computed, not stored"
         if not str(variable.dtype).startswith(("float", "bfloat")):
             return f"its {name} is {variable.dtype}"
     return None
+
+
+def _names(layer: Any) -> tuple[str, ...]:
+    """The attributes that hold kernels; empty where that is not known."""
+    if type(layer) in _CUSTOM:
+        return tuple(_CUSTOM[type(layer)])
+    return next((names for kind, names in _KERNELS.items() if _is_a(layer, kind)), ())
 
 
 def _axes(layer: Any, name: str) -> tuple[tuple[int, ...], int | None]:

@@ -282,10 +282,8 @@ class Quantized:
 _QUANTIZED: dict[type, type] = {}
 
 
-def register_kernels(kind: type, rules: dict[str, tuple[int, ...]], package: str) -> type:
-    """Makes the quantized form of a layer class.
-
-    For a layer class of one's own, this is what lets it take part in quantization-aware training.
+def quantize_kernels(kind: type, rules: dict[str, tuple[int, ...]], package: str) -> type:
+    """Makes the quantized form of a layer class, for quantization-aware training.
 
     Args:
         kind: a layer class whose `call` takes one tensor.
@@ -303,7 +301,7 @@ def register_kernels(kind: type, rules: dict[str, tuple[int, ...]], package: str
 
 
 for _name, _rules in KERNELS.items():
-    register_kernels(getattr(keras.layers, _name), _rules, PACKAGE)
+    quantize_kernels(getattr(keras.layers, _name), _rules, PACKAGE)
 
 
 def quantized_class(kind: type) -> type | None:
