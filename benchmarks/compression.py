@@ -1,7 +1,7 @@
 """edgekit's compression against its peers, on reference networks trained on hard tasks.
 
     python benchmarks/compression.py [--folder DIR] [--seeds 3] [--networks NAME...]
-        [--sections train ptq qat structured tfmot] [--resume] [--tables] [--readme] [--parallel 1]
+        [--sections train ptq qat structured tfmot latency] [--resume] [--tables] [--readme] [--parallel 1]
 
 Trains each network once a seed, runs every tool on it, measures every file in its real runtime and
 prints the tables, mean and spread over the seeds. `--resume` goes on where an earlier run ended,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 SECTIONS = ("train", "ptq", "qat", "structured", "tfmot")
+LATENCY = "latency"
 README = Path(__file__).parents[1] / "README.md"
 START, END = "<!-- compression: begin -->", "<!-- compression: end -->"
 
@@ -41,7 +42,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/compression"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    parser.add_argument("--sections", nargs="+", default=list(SECTIONS), choices=SECTIONS)
+    parser.add_argument(
+        "--sections", nargs="+", default=[*SECTIONS, LATENCY], choices=[*SECTIONS, LATENCY]
+    )
     parser.add_argument("--resume", action="store_true", help="keep the rows that are there")
     parser.add_argument("--tables", action="store_true", help="run nothing")
     parser.add_argument("--parallel", type=int, default=1, help="jobs at once, but for latencies")
@@ -69,19 +72,20 @@ def run_all(arguments: argparse.Namespace) -> None:
     pairs = [(name, seed) for seed in range(arguments.seeds) for name in arguments.networks]
     folder = arguments.folder
     for name, seed in pairs if not arguments.resume else ():
-        for section in arguments.sections:
+        for section in set(arguments.sections) - {LATENCY}:
             rows_file(folder, section, name, seed).unlink(missing_ok=True)
     jobs = [
         (section, *pair)
         for section in arguments.sections
         for pair in pairs
-        if not rows_file(folder, section, *pair).exists()
+        if section in SECTIONS and not rows_file(folder, section, *pair).exists()
     ]
     print(f"{len(jobs)} jobs, {arguments.parallel} at once", flush=True)
     with ThreadPoolExecutor(arguments.parallel) as pool:
         done = [*pool.map(lambda job: run_process(folder, *job), jobs)]
-    measured = [run_process(folder, "latency", *pair) for pair in pairs]
-    if not all(done + measured):
+    if LATENCY in arguments.sections:
+        done += [run_process(folder, LATENCY, *pair) for pair in pairs]
+    if not all(done):
         sys.exit("some jobs failed")
 
 
@@ -107,7 +111,7 @@ def run_job(section: str, network: str, seed: int, folder: Path) -> None:
     from reference import reference
 
     trained = reference(network, seed, folder / "trained")
-    if section == "latency":
+    if section == LATENCY:
         add_latencies(trained, folder)
         return
     files = folder / "files" / f"{section}-{network}-{seed}"
