@@ -1,11 +1,13 @@
 """edgekit's compression against its peers, on reference networks trained on hard tasks.
 
     python benchmarks/compression.py [--folder DIR] [--seeds 3] [--networks NAME...]
-        [--sections train ptq qat structured tfmot latency] [--resume] [--tables] [--readme] [--parallel 1]
+        [--sections train ptq qat structured tfmot latency] [--parallel 1]
+        [--resume] [--tables] [--readme]
 
 Trains each network once a seed, runs every tool on it, measures every file in its real runtime and
 prints the tables, mean and spread over the seeds. `--resume` goes on where an earlier run ended,
-`--tables` only prints what is there, `--readme` puts the tables into README.md.
+`--tables` only prints what is there, `--readme` puts the tables into README.md and those of all
+tools into docs/compression.md.
 """
 
 from __future__ import annotations
@@ -28,7 +30,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 SECTIONS = ("train", "ptq", "qat", "structured", "tfmot")
 LATENCY = "latency"
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README, DOCS = ROOT / "README.md", ROOT / "docs" / "compression.md"
+HEAD = """# Post-training int8 quantization by every tool
+
+Made by `python benchmarks/compression.py --readme`: mean and standard deviation over the seeds.
+"score lost" is in percentage points of the float network's test score, SNR that of the outputs
+against the float network's. Seconds go from the float Keras file to the int8 file, beside other
+work; latencies are medians of one thread, measured in turns, alone.
+"""
 START, END = "<!-- compression: begin -->", "<!-- compression: end -->"
 
 
@@ -57,14 +67,17 @@ def main() -> None:
         return
     if not arguments.tables:
         run_all(arguments)
-    from tables import tables
+    from tables import every_tool, tables
 
-    text = tables(rows_of(arguments.folder))
+    rows = rows_of(arguments.folder)
+    text = tables(rows)
     print(text)
     if arguments.readme:
         before, _, rest = README.read_text().partition(START)
         after = rest.partition(END)[2]
         README.write_text(f"{before}{START}\n{text}\n{END}{after}")
+        DOCS.parent.mkdir(exist_ok=True)
+        DOCS.write_text(f"{HEAD}\n{every_tool(rows)}\n")
 
 
 def run_all(arguments: argparse.Namespace) -> None:

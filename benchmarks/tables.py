@@ -70,7 +70,8 @@ def _ptq(rows: list[Row]) -> str:
     heads = (
         "network",
         "runtime",
-        "edgekit SNR dB",
+        "edgekit",
+        "SNR dB",
         "lost",
         "best peer",
         "SNR dB",
@@ -95,6 +96,7 @@ def _ptq(rows: list[Row]) -> str:
             (
                 network,
                 _RUNTIMES[runtime],
+                ours.removeprefix(f"{OURS} "),
                 f"**{own_snr}**" if ahead else own_snr,
                 _points(own),
                 peer,
