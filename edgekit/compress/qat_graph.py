@@ -13,7 +13,12 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgekit.base.extras import require
-from edgekit.compress.recurrent import cells_of, quantizable_recurrent, quantized_recurrent
+from edgekit.compress.recurrent import (
+    cells_of,
+    needs_range,
+    quantizable_recurrent,
+    quantized_recurrent,
+)
 from edgekit.models.calls import nested_model, nodes_of
 from edgekit.models.files import as_functional
 
@@ -342,7 +347,7 @@ class _Rewriter:
             operation = node.operation
             kind = self._kind(operation, f"{prefix}{operation.name}")
             taken = [groups.get(id(tensor)) for tensor in node.input_tensors]
-            if kind == "nested" or (kind == "recurrent" and not _merges(operation)):
+            if kind == "nested" or (kind == "recurrent" and not needs_range(operation)):
                 continue
             fixed = None if kind == "recurrent" else FIXED_RANGES.get(_activation(operation))
             one = _Group(operation.name, fixed=fixed)
@@ -365,11 +370,6 @@ class _Rewriter:
         """Whether all that is put together has one scale already."""
         one = groups[id(node.outputs[0])]
         return all(groups.get(id(tensor)) is one for tensor in node.input_tensors)
-
-
-def _merges(operation: Any) -> bool:
-    """Whether a recurrent layer puts the results of its directions together."""
-    return getattr(operation, "merge_mode", None) is not None
 
 
 def _activation(operation: Any) -> str:

@@ -29,8 +29,10 @@ def quantizable_recurrent(model: keras.Model) -> tuple[set[str], list[Untreated]
 
 def cells_of(layer: Any) -> list[Any] | None:
     """The cells of a recurrent layer, in a fixed order; None for other layers."""
+    from edgekit.models.fakequant_cells import QuantizedBidirectional
+
     layers = require("keras", purpose="to compress models").layers
-    if type(layer) is layers.Bidirectional:
+    if type(layer) in (layers.Bidirectional, QuantizedBidirectional):
         both = [cells_of(one) for one in (layer.forward_layer, layer.backward_layer)]
         return None if None in both else [cell for cells in both for cell in cells or ()]
     if type(layer) in (layers.LSTM, layers.GRU, layers.SimpleRNN):
@@ -58,24 +60,47 @@ def _reason(call: Call) -> str | None:
     return None
 
 
-def quantized_recurrent(layer: Any, name: str, settings: dict[str, Any]) -> Any:
+def needs_range(layer: Any) -> bool:
+    """Whether the results of a recurrent layer are not yet rounded as its cells leave them."""
+    return getattr(layer, "merge_mode", None) is not None and not _joined(layer)
+
+
+def _joined(layer: Any) -> bool:
+    """Whether the directions of a bidirectional layer are put together, and can be in one scale."""
+    from edgekit.models.fakequant_cells import last_cell
+
+    one, other = (last_cell(way) for way in (layer.forward_layer, layer.backward_layer))
+    alike = type(one) is type(other) and one.activation == other.activation
+    return alike and layer.merge_mode == "concat"
+
+
+def quantized_recurrent(
+    layer: Any, name: str, settings: dict[str, Any], *, slot: int | None = None
+) -> Any:
     """A recurrent layer of quantized cells, unrolled.
 
     Args:
         layer: a layer of `quantizable_recurrent`.
         name: of the new one.
         settings: arguments of the quantized cells.
+        slot: of the range of its results, if that is given by the layer around it.
     """
+    from edgekit.models.fakequant_cells import QuantizedBidirectional
+
     layers = require("keras", purpose="to compress models").layers
     if type(layer) is layers.Bidirectional:
+        slots = (0, 1) if _joined(layer) else (None, None)
+        ways = (layer.forward_layer, layer.backward_layer)
         forward, backward = (
-            quantized_recurrent(one, one.name, settings)
-            for one in (layer.forward_layer, layer.backward_layer)
+            quantized_recurrent(way, way.name, settings, slot=one)
+            for way, one in zip(ways, slots, strict=True)
         )
-        return layers.Bidirectional(
+        return QuantizedBidirectional(
             forward, layer.merge_mode, backward_layer=backward, name=name, dtype=layer.dtype_policy
         )
-    cells = [_quantized_cell(cell, settings) for cell in cells_of(layer) or ()]
+    *inner, last = cells_of(layer) or [layer.cell]
+    cells = [_quantized_cell(cell, settings) for cell in inner]
+    cells.append(_quantized_cell(last, {**settings, "slot": slot}))
     kept = ("return_sequences", "return_state", "go_backwards", "zero_output_for_mask")
     return layers.RNN(
         cells if type(getattr(layer, "cell", None)) is layers.StackedRNNCells else cells[0],

@@ -21,24 +21,58 @@ from edgekit.models.fakequant import (
 
 
 class _Cell(Quantized):
-    """What all quantized cells do; `places` are the results that have ranges of their own."""
+    """What all quantized cells do.
+
+    `places` are the results that have ranges. `same` are those that have the range of another: the
+    first step has no state, so that its sum is the other summand, and XNNPACK brings that to
+    another scale only to a 256th. `taken_in` is the sum that a ReLU after it becomes a part of.
+    `result` is the place of what the cell gives.
+
+    Args:
+        slot: of the range of the results, which `QuantizedBidirectional` gives to both directions;
+            None: it is the cell's own.
+    """
 
     rules: ClassVar[dict[str, tuple[int, ...]]] = {"kernel": (-1,), "recurrent_kernel": (-1,)}
     places: ClassVar[tuple[str, ...]]
+    same: ClassVar[dict[str, str]] = {}
+    taken_in: ClassVar[str | None] = None
+    result: ClassVar[str] = "state"
 
     def __init__(
-        self, *args: Any, ranges: Ranges = "moving", momentum: float = 0.99, **kwargs: Any
+        self,
+        *args: Any,
+        ranges: Ranges = "moving",
+        momentum: float = 0.99,
+        slot: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.ranges, self.momentum = ranges, momentum
-        for place in (*self.places, *self._functions()):
+        known = self._functions().get(self.result) in FIXED_RANGES  # the same in both directions
+        self.slot = None if known else slot
+        for place in self._own():
             fixed = FIXED_RANGES.get(self._functions().get(place, ""))
             layer = FakeQuant(
+                slots=len(self._slots(place)),
                 ranges="fixed" if fixed else ranges,
                 momentum=momentum,
                 name=f"{self.name}_{place}_range",  # type: ignore[attr-defined]
             )
             setattr(self, f"{place}_range", layer)
+
+    def _own(self) -> list[str]:
+        """The places that have a range of their own."""
+        given = {*self.same, *((self.result,) if self.slot is not None else ())}
+        every = (*self.places, *self._functions())
+        return [place for place in every if place not in given and not self._in_relu(place)]
+
+    def _slots(self, owner: str) -> list[str]:
+        """The places that have this one's range."""
+        return [owner, *(place for place, other in self.same.items() if other == owner)]
+
+    def _in_relu(self, place: str) -> bool:
+        return place == self.taken_in and self._functions()["activation"] in ("relu", "relu6")
 
     def _functions(self) -> dict[str, str]:
         """The functions that the cell applies, by the attributes that hold them."""
@@ -49,7 +83,7 @@ class _Cell(Quantized):
     def build(self, input_shape: Any) -> None:
         """See Keras."""
         super().build(input_shape)
-        for place in (*self.places, *self._functions()):
+        for place in self._own():
             layer = getattr(self, f"{place}_range")
             if not layer.built:
                 layer.build(None)
@@ -60,7 +94,13 @@ class _Cell(Quantized):
 
     def at(self, place: str, x: Any, *, training: bool) -> Any:
         """The result of a place, rounded to its range."""
-        return getattr(self, f"{place}_range")(x, training=training)
+        if self._in_relu(place):
+            return x
+        owner = self.same.get(place, place)
+        slot = self._slots(owner).index(place)
+        if place == self.result and self.slot is not None:
+            slot = self.slot
+        return getattr(self, f"{owner}_range")(x, slot=slot, training=training)
 
     def apply(self, function: str, x: Any, *, training: bool) -> Any:
         """The rounded result of one of the cell's functions."""
@@ -82,13 +122,25 @@ class _Cell(Quantized):
 
     def get_config(self) -> dict[str, Any]:
         """See Keras."""
-        return {**super().get_config(), "ranges": self.ranges, "momentum": self.momentum}
+        own = {name: getattr(self, name) for name in ("ranges", "momentum", "slot")}
+        return {**super().get_config(), **own}
+
+
+def _parts(x: Any, count: int) -> list[Any]:
+    """Equal parts of the last axis.
+
+    Slices, because the first step needs only some of them, having no state yet, and TensorFlow's
+    converter leaves a split in float of which a part is not used.
+    """
+    size = x.shape[-1] // count
+    return [x[:, size * part : size * (part + 1)] for part in range(count)]
 
 
 class QuantizedLSTMCell(_Cell, keras.layers.LSTMCell):  # type: ignore[misc]
     """The quantized form of `keras.layers.LSTMCell`."""
 
     places = ("input", "recurrent", "sum", "kept", "new", "carry", "state")
+    same: ClassVar = {"sum": "input", "new": "carry"}
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> Any:  # type: ignore[override]
         """See Keras."""
@@ -96,7 +148,7 @@ class QuantizedLSTMCell(_Cell, keras.layers.LSTMCell):  # type: ignore[misc]
         x, h = self.dropped(inputs, state, training=training)
         z = self.product("kernel", x, self.bias, training=training)
         z = z + self.product("recurrent_kernel", h, None, training=training)
-        i, f, c, o = ops.split(self.at("sum", z, training=training), 4, axis=-1)
+        i, f, c, o = _parts(self.at("sum", z, training=training), 4)
         i, f, o = (self.apply("recurrent_activation", one, training=training) for one in (i, f, o))
         c = self.apply("activation", c, training=training)
         kept = self.at("kept", f * carry, training=training)
@@ -113,6 +165,8 @@ class QuantizedGRUCell(_Cell, keras.layers.GRUCell):  # type: ignore[misc]
     """
 
     places = ("input", "recurrent", "gates", "reset", "sum", "apart", "part", "state")
+    same: ClassVar = {"gates": "input", "sum": "input"}
+    taken_in = "sum"
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> Any:  # type: ignore[override]
         """See Keras."""
@@ -142,13 +196,16 @@ class QuantizedGRUCell(_Cell, keras.layers.GRUCell):  # type: ignore[misc]
 
     def _gates(self, z: Any, inner: Any, *, training: bool) -> Any:
         gates = self.at("gates", z[:, : 2 * self.units] + inner, training=training)
-        return ops.split(self.apply("recurrent_activation", gates, training=training), 2, axis=-1)
+        return _parts(self.apply("recurrent_activation", gates, training=training), 2)
 
 
 class QuantizedSimpleRNNCell(_Cell, keras.layers.SimpleRNNCell):  # type: ignore[misc]
     """The quantized form of `keras.layers.SimpleRNNCell`."""
 
     places = ("input", "recurrent", "sum")
+    same: ClassVar = {"sum": "input"}
+    taken_in = "sum"
+    result = "activation"
 
     def call(self, sequence: Any, states: Any, training: bool = False) -> Any:  # type: ignore[override]
         """See Keras."""
@@ -168,3 +225,33 @@ QUANTIZED_CELLS: dict[type, type] = {
         (keras.layers.SimpleRNNCell, QuantizedSimpleRNNCell),
     )
 }
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class QuantizedBidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
+    """Two directions whose results have one range, so that they are put together as they are."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.results_range = None
+        cells = [last_cell(one) for one in (self.forward_layer, self.backward_layer)]
+        if cells[0].slot is not None:
+            self.results_range = FakeQuant(
+                slots=len(cells),
+                ranges=cells[0].ranges,
+                momentum=cells[0].momentum,
+                name=f"{self.name}_results_range",
+            )
+            for cell in cells:  # it is a weight of this layer only; theirs may be built already
+                object.__setattr__(cell, f"{cell.result}_range", self.results_range)
+
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        """See Keras."""
+        if self.results_range is not None and not self.results_range.built:
+            self.results_range.build(None)
+        super().build(sequences_shape, initial_state_shape)
+
+
+def last_cell(layer: Any) -> Any:
+    """The cell whose results a recurrent layer gives."""
+    return layer.cell.cells[-1] if hasattr(layer.cell, "cells") else layer.cell

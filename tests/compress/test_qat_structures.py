@@ -33,6 +33,21 @@ def sequences(layers: Any, x: Any) -> Any:
     return layers.GlobalAveragePooling1D()(h)
 
 
+def recurrent(layers: Any, x: Any) -> Any:
+    """Both directions, then a layer on their sequences, and one on those of that."""
+    h = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(layers.Reshape((4, 16))(x))
+    h = layers.GRU(4, return_sequences=True)(h)
+    return layers.SimpleRNN(4, activation="relu", go_backwards=True)(h)
+
+
+def backwards(layers: Any, x: Any) -> Any:
+    """Directions that are added, and cells of other forms."""
+    h = layers.Reshape((4, 16))(x)
+    both = layers.Bidirectional(layers.GRU(3, reset_after=False), merge_mode="sum")(h)
+    one = layers.LSTM(4, go_backwards=True)(h)
+    return layers.Concatenate()([both, one, layers.SimpleRNN(3)(h)])
+
+
 def nested(layers: Any, x: Any) -> Any:
     """A model within the model, called twice."""
     import keras
@@ -43,7 +58,7 @@ def nested(layers: Any, x: Any) -> Any:
     return layers.Flatten()(inner(inner(layers.Conv2D(2, 1)(x))))
 
 
-STRUCTURES = {build.__name__: build for build in (images, sequences, nested)}
+STRUCTURES = {build.__name__: build for build in (images, sequences, recurrent, backwards, nested)}
 
 
 @pytest.fixture(scope="module")
