@@ -251,6 +251,37 @@ class QuantizedBidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
             self.results_range.build(None)
         super().build(sequences_shape, initial_state_shape)
 
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None
+    ) -> Any:
+        """See Keras; the reversed results are rounded again, as converters need it."""
+        if mask is not None:
+            raise ValueError("quantized directions take no mask")
+        half = len(initial_state or ()) // 2
+        given = (initial_state[:half], initial_state[half:]) if half else (None, None)
+        ways = (self.forward_layer, self.backward_layer)
+        results, states = [], []
+        for way, state in zip(ways, given, strict=True):
+            result = way(sequences, initial_state=state, training=training)
+            if self.return_state:
+                result, *kept = result
+                states += kept
+            results.append(result)
+        if self.return_sequences:
+            cell = last_cell(self.backward_layer)
+            again = getattr(cell, f"{cell.result}_range")
+            results[1] = again(ops.flip(results[1], axis=1), slot=None, training=training)
+        if self.merge_mode is None:
+            return (*results, *states)
+        one, other = results
+        if self.merge_mode == "concat":
+            merged = ops.concatenate(results, axis=-1)
+        elif self.merge_mode == "mul":
+            merged = one * other
+        else:
+            merged = (one + other) / (2 if self.merge_mode == "ave" else 1)
+        return (merged, *states) if states else merged
+
 
 def last_cell(layer: Any) -> Any:
     """The cell whose results a recurrent layer gives."""
