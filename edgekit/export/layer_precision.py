@@ -82,16 +82,24 @@ def planned_ops(
         known: see `op_layers`.
         where: for errors.
 
+    A layer that is known may have no operator: it vanished, or lost its name to an output of the
+    graph. An operator without a name is then such a layer's, if what makes its inputs is planned
+    alike.
+
     Raises:
-        InputError: the file has no operator of a layer, or two precisions for one operator.
+        InputError: a layer is not known and has no operator, or there are two precisions for one
+            operator.
     """
     of_ops = op_layers(graph, known)
     there = set[str]().union(*of_ops)
     planned: dict[int, str] = {}
     reasons: dict[int, str] = {}
+    missing: set[str] = set()
     for name, precision in layers.items():
         ours = {layer for layer in there if layer == name or layer.startswith(f"{name}/")}
-        if not ours:
+        if not ours and name in known:
+            missing.add(precision)
+        elif not ours:
             raise InputError(
                 f"no operator of the file comes from a layer '{name}'",
                 where=where,
@@ -106,6 +114,11 @@ def planned_ops(
                     hint="plan one precision for layers that are fused",
                 )
             planned[op.index], reasons[op.index] = precision, name
+    makers = {index: op.index for op in graph.ops for index in op.outputs}
+    for op in (op for op in graph.ops if not of_ops[op.index]):
+        before = {planned.get(makers[index], "int8") for index in op.inputs if index in makers}
+        if len(found := before & missing) == 1:
+            planned[op.index] = found.pop()
     return planned
 
 
