@@ -424,7 +424,7 @@ def test_training_wins_back_what_few_bits_cost(
                 model,
                 dataset,
                 weight_bits=2,
-                epochs=8,
+                epochs=16,
                 ranges=ranges,
                 learning_rate=0.005,
                 batch_size=16,
