@@ -53,11 +53,12 @@ def test_a_known_time_is_found_and_short_calls_are_timed_in_batches(
 ) -> None:
     answer = run(monkeypatch, Sleeper(10e-6), 0.2)
     assert answer["calls"] >= 4
-    per_call = np.median(answer["times_ns"]) / answer["calls"]
+    # The shortest time: other programs lengthen the rest.
+    per_call = np.min(answer["times_ns"]) / answer["calls"]
     assert 10_000 <= per_call <= 20_000
     answer = run(monkeypatch, Sleeper(2e-3), 0.2)
     assert answer["calls"] == 1
-    assert np.median(answer["times_ns"]) == pytest.approx(2e6, rel=0.2)
+    assert np.min(answer["times_ns"]) == pytest.approx(2e6, rel=0.2)
 
 
 def test_a_slow_model_is_run_a_few_times_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
