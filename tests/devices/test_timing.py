@@ -52,7 +52,7 @@ def test_a_known_time_is_found_and_short_calls_are_timed_in_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answer = run(monkeypatch, Sleeper(10e-6), 0.2)
-    assert answer["calls"] >= 4
+    assert answer["calls"] > 1
     # The shortest time: other programs lengthen the rest.
     per_call = np.min(answer["times_ns"]) / answer["calls"]
     assert 10_000 <= per_call <= 20_000
