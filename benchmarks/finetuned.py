@@ -18,7 +18,7 @@ from ptq import RUNTIMES, SUFFIXES, Row, exported, int8_files, measured
 from reference import Reference
 
 from edgekit.base.child import Worker
-from edgekit.base.errors import EdgekitError
+from edgekit.base.errors import EdgekitError, PreconditionError
 from edgekit.compress.contract import PassContext
 from edgekit.compress.cost import costs
 from edgekit.compress.passes import parse_pass, run_passes
@@ -46,18 +46,24 @@ def run_qat(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
 
 def run_structured(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
     """Half the MACs by removing channels, in float and int8, in each runtime."""
-    # Kernels for blocks of 16 channels are what a processor with AVX-512 has; a network with fewer
-    # channels cannot keep to them.
-    block = 8 if trained.name == "narrow" else 16
-    half = f"shrink(budget={{macs: 0.5}}, round_to={block}, distill=0.7, epochs={_epochs(trained)})"
     folder.mkdir(parents=True, exist_ok=True)
     made, macs = [], {}
     with child("tensorflow") as worker:
-        for name, words in {WHOLE: (), HALF: (half,)}.items():
-            macs[name], files = _files(trained, folder, name, words, worker, seed)
-            made += files
+        macs[WHOLE], files = _files(trained, folder, WHOLE, (), worker, seed)
+        made += files
+        try:
+            macs[HALF], files = _files(trained, folder, HALF, _half(trained, 16), worker, seed)
+        except PreconditionError:  # too few channels for blocks of 16
+            macs[HALF], files = _files(trained, folder, HALF, _half(trained, 8), worker, seed)
+        made += files
     rows = measured(trained, made, seed=seed)
     return [replace(row, macs=macs[row.tool.rpartition(",")[0]]) for row in rows]
+
+
+def _half(trained: Reference, block: int) -> tuple[str]:
+    """Kernels for blocks of 16 channels are what a processor with AVX-512 has."""
+    epochs = _epochs(trained)
+    return (f"shrink(budget={{macs: 0.5}}, round_to={block}, distill=0.7, epochs={epochs})",)
 
 
 def _epochs(trained: Reference) -> int:
