@@ -19,7 +19,7 @@ def tables(rows: Rows) -> str:
     parts = (
         ("The networks", _networks, rows["train"]),
         ("int8 without training, beside the peer with the best SNR", _ptq, rows["ptq"]),
-        ("8 and 4-bit weights, rounded and trained (`qat`)", _qat, rows["qat"]),
+        ("8 and 4-bit weights in int8 files, rounded and trained (`qat`)", _qat, rows["qat"]),
         ("Half of the MACs (`shrink`); latency of the half by that of the whole", _structured,
          rows["structured"]),
         ("`qat`, and the chain `prune`, `cluster`, `qat`, beside tfmot", _trained, rows["tfmot"]),
