@@ -197,14 +197,18 @@ class Qat(Pass[QatArgs]):
         if wanted != found:
             raise PostconditionError(f"the outputs were named {wanted}, now {found}")
         new = _by_label(result.model)
-        for one in self._prepared(before).constraints.kept:
+        apart = decompose(before, skip=_with_outer(self._skipped(before)))[0]
+        for one in constraints_of(apart).kept:
             if np.any(new[_key(one.kernel)].values[one.kernel.values == 0]):
                 raise PostconditionError(
                     "weights that were pruned are zero no more", where=one.kernel.layer
                 )
 
     def _prepared(self, model: keras.Model) -> _Prepared:
-        return _prepare(model, {n for n in _treatable(model) if self.args.skips(n)})
+        return _prepare(model, self._skipped(model))
+
+    def _skipped(self, model: keras.Model) -> set[str]:
+        return {name for name in _treatable(model) if self.args.skips(name)}
 
 
 @dataclass(frozen=True)
@@ -231,9 +235,7 @@ class _Prepared:
 
 
 def _prepare(model: keras.Model, skipped: set[str]) -> _Prepared:
-    # What is skipped within a layer keeps the layer around it as it is.
-    skip = frozenset("/".join(label.split("/")[:depth + 1])
-                     for label in skipped for depth in range(label.count("/") + 1))  # fmt: skip
+    skip = _with_outer(skipped)
     apart, origins, composite = decompose(model, skip=skip)
     folded, folding = fold_batch_norm(apart)
     flat, scales, norms = decompose(folded, skip=skip, norms=True)
@@ -251,6 +253,12 @@ def _prepare(model: keras.Model, skipped: set[str]) -> _Prepared:
             row["into"]: (layers[row["into"]], layers[row["layer"]]) for row in folding["layers"]
         },
     )
+
+
+def _with_outer(skipped: set[str]) -> frozenset[str]:
+    """What is skipped within a layer keeps the layer around it as it is."""
+    return frozenset("/".join(label.split("/")[:depth + 1])
+                     for label in skipped for depth in range(label.count("/") + 1))  # fmt: skip
 
 
 def _treatable(model: keras.Model) -> set[str]:
