@@ -53,6 +53,16 @@ def _bias(layer: Any, ids: Ids | None) -> tuple[Weight, ...]:
     return () if layer.bias is None else (Weight(layer.bias, (ids,)),)
 
 
+def _filtered(site: Site, made: Ids, kernel: Weight) -> Wiring:
+    """Of a layer that makes as many channels as it has filters."""
+    return Wiring(
+        (Channels(site.axis, made),),
+        (kernel, *_bias(site.layer, made)),
+        {"filters": made},
+        {"filters": made},
+    )
+
+
 def _convolution(site: Site) -> Wiring:
     layer = site.layer
     if layer.groups != 1:
@@ -60,12 +70,7 @@ def _convolution(site: Site) -> Wiring:
     taken, made = site.taken(), _made(site, layer.filters, layer.activation)
     places = (None,) * layer.rank
     kernel = Weight(layer.kernel, (*places, taken, made), layer.rank + 1, layer.rank)
-    return Wiring(
-        (Channels(site.axis, made),),
-        (kernel, *_bias(layer, made)),
-        {"filters": made},
-        {"filters": made},
-    )
+    return _filtered(site, made, kernel)
 
 
 def _grouped(site: Site) -> Wiring:
@@ -86,12 +91,7 @@ def _grouped(site: Site) -> Wiring:
         _tie(site, taken, groups)
         taken = taken[:per_group]
     kernel = Weight(layer.kernel, (*places, taken, made), layer.rank + 1, layer.rank)
-    return Wiring(
-        (Channels(site.axis, made),),
-        (kernel, *_bias(layer, made)),
-        {"filters": made},
-        {"filters": made},
-    )
+    return _filtered(site, made, kernel)
 
 
 def _tie(site: Site, ids: Ids, groups: int) -> None:
@@ -106,12 +106,7 @@ def _transposed(site: Site) -> Wiring:
     taken, made = site.taken(), _made(site, layer.filters, layer.activation)
     places = (None,) * layer.rank
     kernel = Weight(layer.kernel, (*places, made, taken), layer.rank, layer.rank + 1)
-    return Wiring(
-        (Channels(site.axis, made),),
-        (kernel, *_bias(layer, made)),
-        {"filters": made},
-        {"filters": made},
-    )
+    return _filtered(site, made, kernel)
 
 
 def _depthwise(site: Site) -> Wiring:
