@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from measure import child
@@ -25,6 +24,7 @@ from edgekit.compress.passes import parse_pass, run_passes
 from edgekit.export.exporter import ExportJob
 from edgekit.models.files import save_model
 from edgekit.schema.names import Format
+from edgekit.schema.plan import QuantizationPlan
 
 BITS = (8, 4)
 LARGE_DROP = 3.0  # points that post-training quantization loses, from which on QAT is tried
@@ -77,35 +77,49 @@ def _run(
     folder.mkdir(parents=True, exist_ok=True)
     with child("tensorflow") as worker:
         try:
-            made = [*_int8(trained, folder, name, words, worker, seed)]
+            one = _compressed(trained, folder, name, words, seed)
+            made = [*_int8(trained, one, name, worker, ("tflite",))]
         except EdgekitError as error:
             made = [("litert", name, Made(None, 0.0, ", ".join(words), exact(error)))]
     return measured(trained, made, seed=seed)
 
 
-def _compressed(trained: Reference, folder: Path, words: tuple[str, ...], seed: int) -> Any:
+@dataclass(frozen=True)
+class _Compressed:
+    """What passes made of a network: its file, its plan, and what it costs.
+
+    Attributes:
+        words: the passes.
+        seconds: that they took.
+    """
+
+    file: Path
+    plan: QuantizationPlan | None
+    macs: int
+    words: tuple[str, ...]
+    seconds: float
+
+
+def _compressed(
+    trained: Reference, folder: Path, name: str, words: tuple[str, ...], seed: int
+) -> _Compressed:
+    started = time.perf_counter()
     context = PassContext(
         folder / "passes", dataset=trained.dataset, train=trained.train, seed=seed
     )
-    return run_passes(trained.model, [parse_pass(word) for word in words], context)
+    model, _, plan = run_passes(trained.model, [parse_pass(word) for word in words], context)
+    file = folder / f"{_stem(name)}.keras"
+    save_model(model, file)
+    return _Compressed(file, plan, costs(model)["macs"], words, time.perf_counter() - started)
 
 
 def _int8(
-    trained: Reference,
-    folder: Path,
-    name: str,
-    words: tuple[str, ...],
-    worker: Worker,
-    seed: int,
+    trained: Reference, one: _Compressed, name: str, worker: Worker, formats: tuple[Format, ...]
 ) -> Iterator[tuple[str, str, Made]]:
-    started = time.perf_counter()
-    model, _, plan = _compressed(trained, folder, words, seed)
-    file = folder / f"{_stem(name)}.keras"
-    save_model(model, file)
-    seconds = time.perf_counter() - started
-    calibration = _calibration(trained, folder)
-    formats: tuple[Format, ...] = ("tflite",)
-    yield from int8_files(trained, file, plan, calibration, worker, name, words, seconds, formats)
+    calibration = _calibration(trained, one.file.parent)
+    yield from int8_files(
+        trained, one.file, one.plan, calibration, worker, name, one.words, one.seconds, formats
+    )
 
 
 def _files(
@@ -117,27 +131,14 @@ def _files(
     seed: int,
 ) -> tuple[int, list[tuple[str, str, Made]]]:
     """MACs of what the passes make, and its float and int8 files in each format."""
-    started = time.perf_counter()
-    model, _, plan = _compressed(trained, folder, words, seed)
-    file = folder / f"{_stem(name)}.keras"
-    save_model(model, file)
-    seconds, text = time.perf_counter() - started, ", ".join(words)
+    one = _compressed(trained, folder, name, words, seed)
     made = []
     for format_, runtime in RUNTIMES.items():
-        job = ExportJob(file, format_, "fp32", file.with_suffix(SUFFIXES[format_]))
-        made.append((runtime, f"{name}, fp32", exported(job, trained, worker, text, seconds)))
-    made += int8_files(
-        trained,
-        file,
-        plan,
-        _calibration(trained, folder),
-        worker,
-        f"{name}, int8",
-        words,
-        seconds,
-        tuple(RUNTIMES),
-    )
-    return costs(model)["macs"], made
+        job = ExportJob(one.file, format_, "fp32", one.file.with_suffix(SUFFIXES[format_]))
+        file = exported(job, trained, worker, ", ".join(words), one.seconds)
+        made.append((runtime, f"{name}, fp32", file))
+    made += _int8(trained, one, f"{name}, int8", worker, tuple(RUNTIMES))
+    return one.macs, made
 
 
 def _calibration(trained: Reference, folder: Path) -> Path:

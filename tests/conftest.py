@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import settings
+
+from edgekit.base.child import Worker
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,6 +20,13 @@ ROOT = Path(__file__).parent.parent
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("developer", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    """A child process to convert models in, for the tests of one file."""
+    with Worker(preload=["tensorflow"]) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,6 @@ def nested(layers: Any, x: Any) -> Any:
 
 
 STRUCTURES = {build.__name__: build for build in (images, sequences, recurrent, backwards, nested)}
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    with Worker(preload=["tensorflow"]) as one:
-        yield one
 
 
 @pytest.mark.parametrize("name", list(STRUCTURES))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,6 @@ import pytest
 from edgekit.base.child import Worker
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "derived_parity.py"
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    with Worker(preload=["tensorflow"]) as one:
-        yield one
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +44,6 @@ def test_an_impossible_job_is_refused_before_any_work(
     with pytest.raises(InputError, match=words):
         export(bad)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    with Worker(preload=["tensorflow"]) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

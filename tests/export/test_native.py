@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,6 @@ pytestmark = pytest.mark.slow
 NATIVE = QuantizationPlan(precision="int8", engine="native")
 LAYERS = {"conv": "Conv2D", "deep": "DepthwiseConv2D", "point": "Conv2D", "head": "Dense"}
 SUFFIX = {"tflite": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    with Worker(preload=["tensorflow"]) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

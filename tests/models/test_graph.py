@@ -5,7 +5,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from edgekit.base.child import Worker
 from edgekit.base.errors import InputError
 from edgekit.export.base import ExportJob
 from edgekit.export.tflite import TfliteExporter
@@ -42,12 +41,6 @@ def build(family, shape, classes, args):
         [w + random.uniform(0.01, 0.1, w.shape).astype("float32") for w in model.get_weights()]
     )
     return model
-
-
-@pytest.fixture(scope="module")
-def worker():
-    with Worker(preload=["tensorflow"]) as one:
-        yield one
 
 
 def exported(model, shape, folder, precisions, worker):
