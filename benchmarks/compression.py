@@ -1,7 +1,7 @@
 """edgekit's compression against its peers, on reference networks trained on hard tasks.
 
     python benchmarks/compression.py [--folder DIR] [--seeds 3] [--networks NAME...]
-        [--sections train ptq qat structured tfmot latency] [--parallel 1]
+        [--sections train ptq qat structured chain tfmot latency] [--parallel 1]
         [--resume] [--tables] [--readme]
 
 Trains each network once a seed, runs every tool on it, measures every file in its real runtime and
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-SECTIONS = ("train", "ptq", "qat", "structured", "tfmot")
+SECTIONS = ("train", "ptq", "qat", "structured", "chain", "tfmot")
 LATENCY = "latency"
 ROOT = Path(__file__).parents[1]
 README, DOCS = ROOT / "README.md", ROOT / "docs" / "compression.md"
@@ -127,23 +127,22 @@ def run_job(section: str, network: str, seed: int, folder: Path) -> None:
     if section == LATENCY:
         add_latencies(trained, folder)
         return
-    files = folder / "files" / f"{section}-{network}-{seed}"
     if section == "train":
-        rows = [described(trained)]
-    elif section == "ptq":
-        from ptq import run_ptq
+        write_rows(rows_file(folder, section, network, seed), [described(trained)])
+        return
+    from finetuned import run_chain, run_qat, run_structured
+    from ptq import run_ptq
+    from tfmot_side import run_tfmot
 
-        rows = [asdict(row) for row in run_ptq(trained, files, seed=seed)]
-    elif section == "tfmot":
-        from tfmot_side import run_tfmot
-
-        rows = [asdict(row) for row in run_tfmot(trained, files, seed=seed)]
-    else:
-        from finetuned import run_qat, run_structured
-
-        run = {"qat": run_qat, "structured": run_structured}[section]
-        rows = [asdict(row) for row in run(trained, files, seed=seed)]
-    write_rows(rows_file(folder, section, network, seed), rows)
+    run = {
+        "ptq": run_ptq,
+        "qat": run_qat,
+        "structured": run_structured,
+        "chain": run_chain,
+        "tfmot": run_tfmot,
+    }[section]
+    rows = run(trained, folder / "files" / f"{section}-{network}-{seed}", seed=seed)
+    write_rows(rows_file(folder, section, network, seed), [asdict(row) for row in rows])
 
 
 def add_latencies(trained: Reference, folder: Path) -> None:

@@ -1,6 +1,7 @@
-"""Two sections of `compression.py` that train on: QAT, and structured pruning.
+"""The sections of `compression.py` that train on: QAT, structured pruning, and the chain.
 
-QAT where post-training quantization loses much; pruning to half of the MACs.
+QAT where post-training quantization loses much; pruning to half of the MACs; the chain of pruning,
+clustering and QAT, for the smallest file.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from edgekit.schema.plan import QuantizationPlan
 
 BITS = (8, 4)
 LARGE_DROP = 3.0  # points that post-training quantization loses, from which on QAT is tried
+SPARSITY, CLUSTERS = 0.8, 16  # of the chain
 WHOLE, HALF = "whole", "half the MACs"
 
 
@@ -58,6 +60,38 @@ def run_structured(trained: Reference, folder: Path, *, seed: int = 0) -> list[R
         made += files
     rows = measured(trained, made, seed=seed)
     return [replace(row, macs=macs[row.tool.rpartition(",")[0]]) for row in rows]
+
+
+def run_chain(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
+    """QAT alone, and prune, cluster, QAT, beside the float file, in LiteRT."""
+    folder.mkdir(parents=True, exist_ok=True)
+    epochs = chain_epochs(trained)
+    rate = f"learning_rate={fine_tuning_rate(trained)!r}"
+    last = f"qat(epochs={epochs['qat']}, {rate})"
+    chain = (
+        f"prune(sparsity={SPARSITY}, epochs={epochs['prune']}, {rate})",
+        f"cluster(clusters={CLUSTERS}, epochs={epochs['cluster']}, {rate})",
+        last,
+    )
+    whole = folder / "float.keras"
+    save_model(trained.model, whole)
+    job = ExportJob(whole, "tflite", "fp32", whole.with_suffix(".tflite"))
+    with child("tensorflow") as worker:
+        made = [("litert", "float", exported(job, trained, worker, "", 0.0))]
+    rows = measured(trained, made, seed=seed)
+    rows += _run(trained, folder, "edgekit qat", (last,), seed)
+    return rows + _run(trained, folder, "edgekit chain", chain, seed)
+
+
+def chain_epochs(trained: Reference) -> dict[str, int]:
+    """Epochs of each step, for edgekit and tfmot alike."""
+    count = max(4, trained.train.epochs // 4)
+    return {"prune": 2 * count, "cluster": count, "qat": count}
+
+
+def fine_tuning_rate(trained: Reference) -> float:
+    """A quarter of the training's, as edgekit's passes have it by default."""
+    return trained.train.optimizer.learning_rate / 4
 
 
 def _half(trained: Reference, block: int) -> tuple[str]:

@@ -22,7 +22,8 @@ def tables(rows: Rows) -> str:
         ("8 and 4-bit weights in int8 files, rounded and trained (`qat`)", _qat, rows["qat"]),
         ("Half of the MACs (`shrink`); latency of the half by that of the whole", _structured,
          rows["structured"]),
-        ("`qat`, and the chain `prune`, `cluster`, `qat`, beside tfmot", _trained, rows["tfmot"]),
+        ("`qat`, and the chain `prune`, `cluster`, `qat`, beside tfmot", _trained,
+         rows["chain"] + rows["tfmot"]),
     )  # fmt: skip
     return "\n\n".join(f"**{title}**\n\n{make(found)}" for title, make, found in parts if found)
 

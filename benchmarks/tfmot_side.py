@@ -14,23 +14,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import child
+from finetuned import CLUSTERS, SPARSITY, chain_epochs, fine_tuning_rate
 from numpy.typing import NDArray
-from peers import Made, exact
+from peers import Made
 from ptq import Row, measured
 from reference import Reference
 
-from edgekit.base.errors import EdgekitError
-from edgekit.compress.contract import PassContext
-from edgekit.compress.passes import parse_pass, run_passes
-from edgekit.export.exporter import ExportJob, export
-from edgekit.models.files import save_model
-from edgekit.schema.recipe import Limits
 from edgekit.training.evaluate import record_outputs
 
 # tfmot's last release; these install and work together on Python 3.9 to 3.12.
@@ -41,73 +34,22 @@ PINS = (
     "numpy==1.26.4",
 )
 METHODS = ("qat", "chain")
-SPARSITY, CLUSTERS = 0.8, 16
 TIMEOUT_S = 3600.0
 _PROBES = 32
 _WORKER = Path(__file__).with_name("tfmot_worker.py")
 
 
-def run_tfmot(
-    trained: Reference, folder: Path, *, seed: int = 0, epochs: int | None = None
-) -> list[Row]:
-    """QAT, and the chain of pruning, clustering and QAT, by tfmot and by edgekit.
-
-    Args:
-        trained: the float network.
-        folder: for the files.
-        seed: of the fine-tuning.
-        epochs: of QAT and of clustering; pruning takes twice as many. By default a quarter of the
-            training's, at least 4.
+def run_tfmot(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
+    """QAT, and the chain of pruning, clustering and QAT, by tfmot with edgekit's epochs and rate.
 
     Returns:
-        A row a file, all in LiteRT; a network that a tool refuses has the exact error in its row.
+        A row a file, all in LiteRT; a network that tfmot refuses has the exact error in its row.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    count = epochs or max(4, trained.train.epochs // 4)
-    budget = {"prune": 2 * count, "cluster": count, "qat": count}
-    made = [("litert", *outcome) for outcome in _edgekit(trained, folder, seed, budget)]
-    made += [
-        ("litert", f"tfmot {method}", _tfmot(trained, folder / method, method, seed, budget))
+    made = [
+        ("litert", f"tfmot {method}", _tfmot(trained, folder / method, method, seed))
         for method in METHODS
     ]
     return measured(trained, made, seed=seed)
-
-
-def _edgekit(
-    trained: Reference, folder: Path, seed: int, budget: dict[str, int]
-) -> Iterator[tuple[str, Made]]:
-    """The same by edgekit's passes, with the same epochs, rate and batches."""
-    rate = f"learning_rate={_rate(trained)!r}"
-    last = f"qat(epochs={budget['qat']}, {rate})"
-    methods: dict[str, tuple[str, ...]] = {
-        "float": (),
-        "edgekit qat": (last,),
-        "edgekit chain": (
-            f"prune(sparsity={SPARSITY}, epochs={budget['prune']}, {rate})",
-            f"cluster(clusters={CLUSTERS}, epochs={budget['cluster']}, {rate})",
-            last,
-        ),
-    }
-    x = trained.dataset.calibration.take(64).x
-    with child("tensorflow") as worker:
-        for tool, words in methods.items():
-            stem = folder / tool.replace(" ", "-")
-            started = time.perf_counter()
-            output, error = stem.with_suffix(".tflite"), None
-            try:
-                model, _, plan = run_passes(
-                    trained.model,
-                    [parse_pass(word) for word in words],
-                    PassContext(folder, dataset=trained.dataset, train=trained.train, seed=seed),
-                )
-                save_model(model, stem.with_suffix(".keras"))
-                precision = plan.precision if plan else "fp32"
-                job = ExportJob(stem.with_suffix(".keras"), "tflite", precision, output, plan=plan)
-                export(job, reference_x=x, worker=worker, limits=Limits())
-            except EdgekitError as failure:
-                error = exact(failure)
-            seconds = time.perf_counter() - started
-            yield tool, Made(None if error else output, seconds, ", ".join(words), error)
 
 
 def _tfmot(
@@ -115,9 +57,9 @@ def _tfmot(
     folder: Path,
     method: str,
     seed: int,
-    budget: dict[str, int],
 ) -> Made:
     """One method in tfmot's environment."""
+    budget = chain_epochs(trained)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     settings = f"{', '.join(PINS[1:3])}, epochs {budget if method == 'chain' else budget['qat']}"
@@ -134,7 +76,7 @@ def _tfmot(
         "method": method,
         "seed": seed,
         "epochs": budget,
-        "learning_rate": _rate(trained),
+        "learning_rate": fine_tuning_rate(trained),
         "batch_size": trained.train.batch_size,
         "loss": "sparse_categorical_crossentropy" if data.classes else "mse",
         "sparsity": SPARSITY,
@@ -163,11 +105,6 @@ def _tfmot(
         words = " ".join(answer["error"].split())
         return Made(None, seconds, settings, f"{answer['step']}: {words}")
     return Made(folder / "model.tflite", seconds, settings)
-
-
-def _rate(trained: Reference) -> float:
-    """Of fine-tuning: a quarter of the training's, as edgekit's passes have it by default."""
-    return trained.train.optimizer.learning_rate / 4
 
 
 def environment() -> str:
