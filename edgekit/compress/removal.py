@@ -1,10 +1,15 @@
-"""Which channels go: one order of removals for a whole model, and how far to follow it."""
+"""Which channels go: one order of removals for a whole model, and how far to follow it.
+
+Channels go in blocks, so the last block may take more than a budget asks for; what the budget has
+room for is given back then.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -38,10 +43,14 @@ class Removal:
     Attributes:
         roots: what goes.
         key: removals happen in the order of their keys.
+        group: whose channels they are, by its index.
+        worth: how much they matter; comparable between groups.
     """
 
     roots: Ids
     key: float
+    group: int
+    worth: float
 
 
 def order_removals(
@@ -54,10 +63,12 @@ def order_removals(
         rooms: of each group.
         scores: by id; the least important channels of a group go first.
         by_importance: compares all channels of the model by their scores; else all groups lose
-            the same part of their share (a key of 1 is all of it).
+            the same part of their share (a key of 1 is all of it), and channels are worth what
+            they are to their group.
     """
     removals: list[tuple[float, int, Removal]] = []
-    for group, room in zip(groups, rooms, strict=True):
+    for index, (group, room) in enumerate(zip(groups, rooms, strict=True)):
+        whole = 1.0 if by_importance else float(scores[group.roots].sum()) or 1.0
         ranked = group.roots[np.argsort(scores[group.roots], kind="stable")]
         have = len(ranked)
         key = 0.0
@@ -67,7 +78,8 @@ def order_removals(
                 key = max(key, float(scores[part].mean()))
             else:
                 key = (1 - keep / room.original) / room.share
-            removals.append((key, -keep, Removal(part, key)))
+            worth = float(scores[part].sum()) / whole
+            removals.append((key, -keep, Removal(part, key, index, worth)))
             have = keep
     return [removal for *_, removal in sorted(removals, key=lambda one: one[:2])]
 
@@ -91,10 +103,34 @@ def by_count(removals: Sequence[Removal], most: int) -> Ids:
 
 
 def by_cost(removals: Sequence[Removal], cost: Cost, goal: float) -> Ids | None:
-    """The fewest removals, in order, that bring the cost to the goal; None if all do not."""
+    """What goes to bring the cost to the goal; None if all removals do not.
+
+    The fewest removals, in order, with those of the same key, but without those that the goal has
+    room for: of what goes, not one block more could stay.
+    """
     order = range(len(removals) + 1)
     count = bisect_left(order, -goal, key=lambda first: -cost.without(_joined(removals[:first])))
-    return _joined(removals[:count]) if count <= len(removals) else None
+    if count > len(removals):
+        return None
+    last = removals[count - 1].key if count else -inf
+    return _joined(_needed([one for one in removals if one.key <= last], cost, goal))
+
+
+def _needed(removals: Sequence[Removal], cost: Cost, goal: float) -> Sequence[Removal]:
+    """Gives removals back while the goal is met: first what is worth most for what it costs."""
+    stays = list(removals)
+    while True:
+        now = cost.without(_joined(stays))
+        fitting: list[tuple[float, Removal]] = []
+        # A group gets back what it lost last.
+        for last in {removal.group: removal for removal in stays}.values():
+            then = cost.without(_joined([one for one in stays if one is not last]))
+            if then <= goal:
+                fitting.append((last.worth / (then - now) if then > now else inf, last))
+        if not fitting:
+            return stays
+        back = max(fitting, key=lambda one: one[0])[1]
+        stays = [one for one in stays if one is not back]
 
 
 def _joined(removals: Sequence[Removal]) -> Ids:
