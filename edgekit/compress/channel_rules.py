@@ -292,20 +292,48 @@ def _attention(site: Site) -> Wiring:
     key_source = len(site.shapes) - 1
     key = site.taken(-1, key_source)
     heads = site.new(layer.num_heads)
+    keys, values = site.new(layer.key_dim), site.new(layer.value_dim or layer.key_dim)
     made = site.new(int(layer.output_dense.kernel.shape[-1]))
     weights: list[Weight] = []
-    for dense, ids, source in (
-        (layer.query_dense, query, 0),
-        (layer.key_dense, key, key_source),
-        (layer.value_dense, value, 1),
+    for dense, ids, each, source in (
+        (layer.query_dense, query, keys, 0),
+        (layer.key_dense, key, keys, key_source),
+        (layer.value_dense, value, values, 1),
     ):
-        weights.append(Weight(dense.kernel, (ids, heads, None), 1, 0, source))
+        averaged = keys if source == 0 else None
+        axes = (ids, heads, each)
+        weights.append(Weight(dense.kernel, axes, 1, 0, source, also=2, averaged=averaged))
         if dense.bias is not None:
-            weights.append(Weight(dense.bias, (heads, None)))
-    weights.append(Weight(layer.output_dense.kernel, (heads, None, made), 2, 0, None))
+            weights.append(Weight(dense.bias, axes[1:], averaged=averaged))
+    weights.append(Weight(layer.output_dense.kernel, (heads, values, made), 2, 0, None))
     weights += _bias(layer.output_dense, made)
-    config: dict[str, Size] = {"num_heads": heads, "output_shape": (made,)}
-    return Wiring((Channels(2, made),), tuple(weights), config, {"heads": heads, "channels": made})
+    sizes = {"num_heads": heads, "key_dim": keys, "value_dim": values}
+    return Wiring(
+        (Channels(2, made),),
+        tuple(weights),
+        {**sizes, "output_shape": (made,)},
+        {"heads": heads, "key_dim": keys, "value_dim": values, "channels": made},
+        _attention_macs(site, (query, key, value), heads, keys, values, made),
+    )
+
+
+def _attention_macs(
+    site: Site, taken: tuple[Ids | None, ...], heads: Ids, keys: Ids, values: Ids, made: Ids
+) -> tuple[tuple[int | Ids, ...], ...]:
+    """Projections, then scores and the weighted sum, as `edgekit.models.inspect` counts them."""
+    queried, known = (int(site.shapes[source][1] or 1) for source in (0, -1))
+    query, key, value = (
+        int(site.shapes[source][-1]) if ids is None else ids  # type: ignore[arg-type]
+        for ids, source in zip(taken, (0, -1, 1), strict=True)
+    )
+    return (
+        (queried, query, heads, keys),
+        (known, key, heads, keys),
+        (known, value, heads, values),
+        (queried, heads, values, made),
+        (queried, known, heads, keys),
+        (queried, known, heads, values),
+    )
 
 
 _LAYERS: dict[str, Rule] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from edgekit.models.inspect import macs
 if TYPE_CHECKING:
     import keras
 
+Product = tuple[int | Ids, ...]
 Measure = Literal["macs", "parameters", "bytes"]
 MEASURES: tuple[Measure, ...] = ("macs", "parameters", "bytes")
 
@@ -52,6 +54,13 @@ def _itemsize(variable: Any) -> int:
     return int(variable.numpy().dtype.itemsize)
 
 
+def _axes(weight: Weight) -> Product:
+    return tuple(
+        int(size) if ids is None else ids
+        for ids, size in zip(weight.axes, weight.variable.shape, strict=True)
+    )
+
+
 class CostModel:
     """The costs of a network by the channels that go; the sizes of kernels give them.
 
@@ -68,24 +77,24 @@ class CostModel:
         self._layers: list[tuple[float, list[list[Ids | int]]]] = []
         for wired in network.layers:
             weights = wired.wiring.weights
-            if measure == "macs":
+            if measure == "macs" and wired.wiring.macs:
+                self._add(network, wired.wiring.macs, calls[id(wired.layer)])
+            elif measure == "macs":
                 kernels = [weight for weight in weights if weight.multiplies]
                 size = sum(math.prod(weight.variable.shape) for weight in kernels)
                 factor = macs(wired.layer) * calls[id(wired.layer)] / size if size else 0.0
-                self._add(network, kernels, factor)
+                self._add(network, map(_axes, kernels), factor)
             else:
                 for weight in weights:
                     factor = _itemsize(weight.variable) if measure == "bytes" else 1
-                    self._add(network, [weight], factor)
+                    self._add(network, [_axes(weight)], factor)
         self._rest = self.total - self._wired(np.zeros(self._ids, np.bool_))
 
-    def _add(self, network: Network, weights: list[Weight], factor: float) -> None:
-        shapes: list[list[Ids | int]] = [
-            [
-                int(size) if ids is None else network.coupling.roots(ids)
-                for ids, size in zip(weight.axes, weight.variable.shape, strict=True)
-            ]
-            for weight in weights
+    def _add(self, network: Network, products: Iterable[Product], factor: float) -> None:
+        roots = network.coupling.roots
+        shapes = [
+            [size if isinstance(size, int) else roots(size) for size in product]
+            for product in products
         ]
         self._layers.append((factor, shapes))
 

@@ -86,6 +86,9 @@ class Weight:
         taken: the axis that multiplies the channels of an input.
         source: which input that is; None: values within the layer.
         scale: it scales channels, as the gamma of a batch normalization does.
+        also: another axis as `made`: an attention makes heads, and channels in each.
+        averaged: ids by whose number's square root the layer divides what this weight computes, as
+            attention does; the values make up for those that go.
     """
 
     variable: Any
@@ -94,6 +97,8 @@ class Weight:
     taken: int | None = None
     source: int | None = 0
     scale: bool = False
+    also: int | None = None
+    averaged: Ids | None = None
 
     @property
     def multiplies(self) -> bool:
@@ -111,12 +116,15 @@ class Wiring:
         config: arguments of the layer that change with the channels, by their name (nested ones
             with dots): ids stand for how many of them stay.
         makes: the channels that the layer makes, by what they are called.
+        macs: products of sizes whose sum is the multiply-accumulates of one call for one sample;
+            none: they are in proportion to the kernels.
     """
 
     outputs: tuple[Channels | None, ...]
     weights: tuple[Weight, ...] = ()
     config: Mapping[str, Size] = field(default_factory=dict)
     makes: Mapping[str, Ids] = field(default_factory=dict)
+    macs: tuple[tuple[int | Ids, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def importance(
             batch normalization (Liu et al. 2017); filters without one by `l2`. `taylor`: the
             squared first-order change of the loss (Molchanov et al. 2019). `activation`: the root
             mean square of a channel times the norm of the weights that take it, which is what
-            its removal changes in the next layer.
+            its removal changes in the next layer; channels within a layer by `l2`.
         model: the model.
         network: its channels.
         samples: for `taylor` and `activation`; at most 256 are used.
@@ -52,7 +52,8 @@ def importance(
     if criterion == "taylor" and samples is not None:
         return _taylor(model, network, samples.take(_SAMPLES), loss)
     if criterion == "activation" and samples is not None:
-        return _activation(model, network, samples.take(_SAMPLES))
+        taken = _activation(model, network, samples.take(_SAMPLES))
+        return np.where(np.isnan(taken), _norms(network, 2), taken)
     filters = _norms(network, 1 if criterion == "l1" else 2)
     if criterion == "batchnorm":
         scales = _mean(
@@ -65,6 +66,10 @@ def importance(
 
 def _weights(network: Network) -> list[Weight]:
     return [weight for wired in network.layers for weight in wired.wiring.weights]
+
+
+def _made(weight: Weight) -> list[int]:
+    return [axis for axis in (weight.made, weight.also) if axis is not None]
 
 
 def _along(values: NDArray[Any], axis: int, reduce: Callable[..., Any]) -> NDArray[Any]:
@@ -81,9 +86,9 @@ def _norms(network: Network, order: int) -> Scores:
     return _mean(
         network,
         [
-            (weight, weight.made, _along(weight.variable.numpy(), weight.made, norm))
+            (weight, axis, _along(weight.variable.numpy(), axis, norm))
             for weight in _weights(network)
-            if weight.made is not None
+            for axis in _made(weight)
         ],
     )
 
@@ -110,7 +115,7 @@ def _taylor(model: keras.Model, network: Network, samples: Split, loss: str | No
     task = find_task(model, samples.y, loss=loss, metrics=())
     keras = require("keras", purpose="to compress models")
     function = keras.losses.get(task.loss)
-    weights = [weight for weight in _weights(network) if weight.made is not None]
+    weights = [weight for weight in _weights(network) if _made(weight)]
     variables = [weight.variable.value for weight in weights]
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
@@ -126,11 +131,12 @@ def _taylor(model: keras.Model, network: Network, samples: Split, loss: str | No
         x = pack({name: values[part] for name, values in samples.x.items()})
         change = np.zeros(len(network.coupling))
         for weight, slope in zip(weights, gradients(x, samples.y[part]), strict=True):
-            axis, values = weight.made or 0, weight.variable.numpy()
-            ids = weight.axes[axis]
-            if ids is not None:
-                products = _along(values * tf.convert_to_tensor(slope).numpy(), axis, np.sum)
-                np.add.at(change, network.coupling.roots(ids), products)
+            products = weight.variable.numpy() * tf.convert_to_tensor(slope).numpy()
+            for axis in _made(weight):
+                ids = weight.axes[axis]
+                if ids is not None:
+                    sums = _along(products, axis, np.sum)
+                    np.add.at(change, network.coupling.roots(ids), sums)
         total += change**2
         batches += 1
     return total / batches

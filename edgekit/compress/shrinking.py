@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 Share = float
 _ROUNDING = 1e-9  # of costs that are no whole numbers
 _LAST_RATE = 0.02
+# Heads are no channels that a kernel would pad; within them, int8 kernels take four at a time.
+_MULTIPLES = {"heads": 1, "key_dim": 4, "value_dim": 4}
 
 
 class ShrinkArgs(TuneArgs):
@@ -199,10 +202,10 @@ class Shrink(Pass[ShrinkArgs]):
             for pattern, share in args.layers.items()
             if matches(label, (pattern,))
         ]
-        # Heads are no channels that a kernel would pad.
-        heads = any(name == "heads" for _, name in group.makers)
+        for _, name in group.makers:
+            multiple = gcd(multiple, _MULTIPLES.get(name, multiple))
         share = min(named, default=min(default, args.max_ratio))
-        return Room(original, share, 1 if heads else multiple, args.min_channels)
+        return Room(original, share, multiple, args.min_channels)
 
     def _tuned(
         self, small: keras.Model, model: keras.Model, step: int, context: PassContext

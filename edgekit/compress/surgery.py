@@ -40,6 +40,8 @@ class Cut:
         for axis, ids in enumerate(weight.axes):
             if ids is not None:
                 values = np.compress(self.stays(ids), values, axis)
+        if weight.averaged is not None:
+            values = values * float(np.sqrt(self.stays(weight.averaged).mean()))
         return values
 
     def size(self, size: Size | int) -> Any:

@@ -43,6 +43,19 @@ def attention() -> Any:
     return keras.Model(given, layers.Dense(2, name="last")(x))
 
 
+def crossed() -> Any:
+    """Attention of 6 queries to 10 keys, all of which are made by layers that can lose channels."""
+    import keras
+
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    short, long = keras.Input((6, 8)), keras.Input((10, 8))
+    query, value, key = layers.Dense(8)(short), layers.Dense(6)(long), layers.Dense(6)(long)
+    attention = layers.MultiHeadAttention(3, 12, 8, output_shape=5, name="attention")
+    x = layers.GlobalAveragePooling1D()(attention(query, value, key))
+    return keras.Model([short, long], layers.Dense(2, name="last")(x))
+
+
 def sizes(result: Any) -> dict[str, int]:
     return {f"{row['layer']}.{row['of']}": row["after"] for row in result.report["layers"]}
 
@@ -89,7 +102,17 @@ def test_a_budget_is_met_and_used(measure: str, scope: str, share: float) -> Non
     assert sizes(number) == sizes(result)
 
 
-@pytest.mark.parametrize("build", [residual, attention])
+def test_the_channels_of_each_head_go_in_fours() -> None:
+    model = crossed()
+    result = edgekit.compress.shrink(model, ratio=0.4, round_to=16)
+    channels = sizes(result)
+    assert channels["attention.heads"] == 2
+    assert (channels["attention.key_dim"], channels["attention.value_dim"]) == (8, 8)
+    layer = result.model.get_layer("attention")
+    assert (layer.num_heads, layer.key_dim, layer.value_dim) == (2, 8, 8)
+
+
+@pytest.mark.parametrize("build", [residual, attention, crossed])
 def test_costs_are_known_before_the_model_is_built(build: Any) -> None:
     model = build()
     network = trace(model)
@@ -102,7 +125,8 @@ def test_costs_are_known_before_the_model_is_built(build: Any) -> None:
 def test_heads_and_units_go_too_and_heads_are_not_rounded() -> None:
     result = edgekit.compress.shrink(attention(), round_to=4)
     assert sizes(result) == {
-        "attention.heads": 2, "attention.channels": 8, "lstm.units": 4, "last.units": 2
+        "attention.heads": 2, "attention.key_dim": 3, "attention.value_dim": 3,
+        "attention.channels": 8, "lstm.units": 4, "last.units": 2
     }  # fmt: skip
     (why,) = result.report["untreated"][:1]
     assert why["layer"] == "norm" or "norm" in why["reason"]
