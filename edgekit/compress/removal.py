@@ -106,18 +106,24 @@ def by_cost(removals: Sequence[Removal], cost: Cost, goal: float) -> Ids | None:
     """What goes to bring the cost to the goal; None if all removals do not.
 
     The fewest removals, in order, with those of the same key, but without those that the goal has
-    room for: of what goes, not one block more could stay.
+    room for: of what goes, not one block more could stay. What is worth most goes back first, or
+    what is worth most for what it costs, whichever uses more of the goal.
     """
     order = range(len(removals) + 1)
     count = bisect_left(order, -goal, key=lambda first: -cost.without(_joined(removals[:first])))
     if count > len(removals):
         return None
     last = removals[count - 1].key if count else -inf
-    return _joined(_needed([one for one in removals if one.key <= last], cost, goal))
+    chosen = [one for one in removals if one.key <= last]
+    # Neither order always uses a budget better; blocks are large beside it.
+    found = [_joined(_needed(chosen, cost, goal, per_cost=each)) for each in (True, False)]
+    return max(found, key=cost.without)
 
 
-def _needed(removals: Sequence[Removal], cost: Cost, goal: float) -> Sequence[Removal]:
-    """Gives removals back while the goal is met: first what is worth most for what it costs."""
+def _needed(
+    removals: Sequence[Removal], cost: Cost, goal: float, *, per_cost: bool
+) -> Sequence[Removal]:
+    """Gives removals back while the goal is met, those of the greatest worth first."""
     stays = list(removals)
     while True:
         now = cost.without(_joined(stays))
@@ -126,7 +132,8 @@ def _needed(removals: Sequence[Removal], cost: Cost, goal: float) -> Sequence[Re
         for last in {removal.group: removal for removal in stays}.values():
             then = cost.without(_joined([one for one in stays if one is not last]))
             if then <= goal:
-                fitting.append((last.worth / (then - now) if then > now else inf, last))
+                saved = then - now if per_cost else 1.0
+                fitting.append((last.worth / saved if saved > 0 else inf, last))
         if not fitting:
             return stays
         back = max(fitting, key=lambda one: one[0])[1]

@@ -91,6 +91,24 @@ def test_blocks_go_back_to_whom_they_are_worth_most() -> None:
         assert [kept(group, gone) for group in groups] == expected
 
 
+def test_the_order_that_uses_more_of_the_budget_is_taken() -> None:
+    class Weighed(Chain):
+        """Channels of the second group cost three times as much."""
+
+        def without(self, gone: Ids) -> float:
+            return float(sum((1, 3)[i] * kept(g, gone) for i, g in enumerate(self.groups)))
+
+    groups = grouped([16, 16])
+    rooms = [Room(16, 0.5, 8, 1) for _ in groups]
+    scores = np.r_[np.full(8, 0.9), np.ones(8), np.ones(16)]
+    removals = order_removals(groups, rooms, scores, by_importance=False)
+    # 32 stay at least. For its cost the first group's block is worth most, and takes 8 of the 24.
+    for goal, expected in ((32 + 24, [8, 16]), (32 + 23, [16, 8])):
+        gone = by_cost(removals, Weighed(groups), goal)
+        assert gone is not None
+        assert [kept(group, gone) for group in groups] == expected
+
+
 def test_what_saves_nothing_stays() -> None:
     class Padded(Chain):
         """A cost that only knows multiples of eight."""
