@@ -21,6 +21,9 @@ from edgekit.base.child import Worker
 from edgekit.base.errors import ConversionError, InputError
 from edgekit.base.extras import require, versions
 from edgekit.export.base import Exporter, ExportJob
+from edgekit.export.integer_nodes import integer_nodes, keep_floats
+from edgekit.export.onnx_biases import correct_biases
+from edgekit.export.onnx_ranges import activation_ranges
 from edgekit.export.openvino_ranges import choose_ranges
 from edgekit.export.tflite import first_lines
 from edgekit.models.files import has_ranges
@@ -33,6 +36,7 @@ _LAYERS = ("Convolution", "GroupConvolution", "MatMul")
 # NNCF runs the graph anew for each layer whose bias it corrects: over 10 minutes for the 96
 # layers of an unrolled recurrent one, seconds for the 28 of a MobileNet.
 _MOST_CORRECTED = 64
+_AT_ONCE = 32  # samples that run together
 
 
 class NativeExporter(Exporter):
@@ -87,23 +91,33 @@ class NativeExporter(Exporter):
 
     @staticmethod
     def _ranges(job: ExportJob) -> dict[str, Any]:
-        """How OpenVINO's ranges are chosen; ONNX Runtime's are always min-max."""
-        if job.plan is None or job.format != "openvino":
+        if job.plan is None:
             return {}
         return {"calibration": job.plan.calibration, "percentile": job.plan.percentile}
 
 
-def quantize_onnx(*, source: str, output: str, calibration_file: str, samples: int | None) -> None:
+def quantize_onnx(
+    *,
+    source: str,
+    output: str,
+    calibration_file: str,
+    samples: int | None,
+    calibration: Calibration = "minmax",
+    percentile: float = 99.99,
+) -> None:
     """Writes an int8 .onnx file with quantize-dequantize nodes and float inputs and outputs.
 
     Weights are int8 on -127 ... 127, a scale an output channel. Activations are uint8: x86 has
-    fused kernels for uint8 with int8 weights only, Arm for both, and the values are the same.
+    fused kernels for uint8 with int8 weights only, Arm for both, and the values are the same. Only
+    what the runtime computes in integers is rounded (`integer_nodes`); biases are corrected.
 
     Args:
         source: the float .onnx file.
         output: the file to write.
         calibration_file: .npz of samples by input name.
         samples: use the first so many; None: all.
+        calibration: how the ranges are chosen.
+        percentile: in percent, for that.
 
     Raises:
         ConversionError: the quantizer failed.
@@ -112,28 +126,56 @@ def quantize_onnx(*, source: str, output: str, calibration_file: str, samples: i
     onnx = require("onnx", purpose="to quantize with ONNX Runtime")
     quantization = require("onnxruntime.quantization", purpose="to quantize with ONNX Runtime")
     prepare = require("onnxruntime.quantization.shape_inference", purpose="to quantize")
-    inputs = [value.name for value in onnx.load(source).graph.input]
-    arrays = _calibration(calibration_file, inputs, samples)
+    inputs = onnx.load(source).graph.input
+    arrays = _calibration(calibration_file, [value.name for value in inputs], samples)
     prepared = str(Path(output).with_suffix(".prepared.onnx"))
     try:
         # Folds normalizations; without it 1 to 6 dB are lost. onnx's own shape inference will do.
         prepare.quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        quantization.quantize_static(
-            prepared,
-            output,
-            _reader(quantization, arrays),
-            quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-            calibrate_method=quantization.CalibrationMethod.MinMax,
-        )
+        model = onnx.load(prepared)
+        for index, node in enumerate(model.graph.node):
+            node.name = node.name or f"{node.op_type}__{index}"
+        onnx.save(model, prepared)
+        chosen = integer_nodes(model)
+        at_once = _AT_ONCE if all(_is_free(value) for value in inputs) else 1
+        batches = list(_each(arrays, at_once))
+        options: dict[str, Any] = {}
+        if calibration != "minmax":
+            ranges = activation_ranges(model, chosen.names, batches, calibration, percentile)
+            options["TensorQuantOverrides"] = {
+                name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+                for name, (low, high) in ranges.items()
+            }
+        if chosen.names:  # an empty list would mean all
+            quantization.quantize_static(
+                prepared,
+                output,
+                _reader(quantization, arrays),
+                quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                nodes_to_quantize=sorted(chosen.names),
+                calibrate_method=quantization.CalibrationMethod.MinMax,
+                extra_options=options,
+            )
+            quantized = onnx.load(output)
+        else:
+            quantized = model
+        keep_floats(quantized, chosen)
+        correct_biases(quantized, model, batches)
+        onnx.save(quantized, output)
     except Exception as error:  # noqa: BLE001 the quantizer raises anything
         raise ConversionError(
             f"ONNX Runtime's quantizer failed: {first_lines(error)}", where="onnx int8"
         ) from None
     finally:
         Path(prepared).unlink(missing_ok=True)
+
+
+def _is_free(value: Any) -> bool:
+    """Whether an input of an ONNX model takes any number of samples."""
+    return not value.type.tensor_type.shape.dim[0].HasField("dim_value")
 
 
 def _reader(quantization: Any, arrays: Arrays) -> Any:
@@ -255,7 +297,7 @@ def _calibration(path: str, names: list[str], limit: int | None) -> Arrays:
     return {name: array[:limit] for name, array in arrays.items()}
 
 
-def _each(arrays: Arrays) -> Iterator[Arrays]:
-    """The samples one by one, with a batch axis of 1."""
-    for index in range(len(next(iter(arrays.values())))):
-        yield {name: array[index : index + 1] for name, array in arrays.items()}
+def _each(arrays: Arrays, at_once: int = 1) -> Iterator[Arrays]:
+    """The samples one by one, with a batch axis of 1; or some together."""
+    for index in range(0, len(next(iter(arrays.values()))), at_once):
+        yield {name: array[index : index + at_once] for name, array in arrays.items()}
