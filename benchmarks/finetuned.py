@@ -95,9 +95,13 @@ def fine_tuning_rate(trained: Reference) -> float:
 
 
 def _half(trained: Reference, block: int) -> tuple[str]:
-    """Kernels for blocks of 16 channels are what a processor with AVX-512 has."""
-    epochs = _epochs(trained)
-    return (f"shrink(budget={{macs: 0.5}}, round_to={block}, distill=0.7, epochs={epochs})",)
+    """Kernels for blocks of 16 channels are what a processor with AVX-512 has.
+
+    What is left is trained once more as the network was, at the same rate (Renda et al. 2020).
+    """
+    rate, epochs = trained.train.optimizer.learning_rate, trained.train.epochs
+    tuned = f"distill=0.7, epochs={epochs}, learning_rate={rate!r}"
+    return (f"shrink(budget={{macs: 0.5}}, round_to={block}, {tuned})",)
 
 
 def _epochs(trained: Reference) -> int:
