@@ -23,7 +23,7 @@ class QuantizationPlan(Document):
         layers: of a `mixed` plan, the precision of each Keras layer that is not int8, by name.
         engine: of int8 in ONNX and OpenVINO: `derived` from the TFLite file, the same network
             bit for bit, or the runtime's own (`native`) quantizer.
-        calibration: how the ranges of activations of an int8 TFLite file are chosen.
+        calibration: how the ranges of activations are chosen, of int8 in TFLite and by `native`.
         percentile: in percent, for that.
     """
 
