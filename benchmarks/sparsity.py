@@ -27,6 +27,7 @@ from measure import PATIENCE_S, TIMEOUT_S, child, sizes, take_turns
 
 from edgekit.base.child import Worker
 from edgekit.base.errors import EdgekitError
+from edgekit.base.extras import versions
 from edgekit.devices.machine import machine
 from edgekit.devices.timing import random_inputs
 from edgekit.export.base import ExportJob, saved_model
@@ -52,6 +53,7 @@ FORMATS: tuple[tuple[Format, str], ...] = (
     ("onnx", ".onnx"),
 )
 RUNTIMES = {"tflite": "LiteRT", "openvino": "OpenVINO", "onnx": "ONNX Runtime"}
+LIBRARIES = ("tensorflow", "ai-edge-litert", "openvino", "onnxruntime")
 _SPARSE_RATE = 0.5  # OpenVINO: weights with at least so many zeros are stored without them
 
 
@@ -270,7 +272,8 @@ def main() -> None:
         content = {"machine": host.model_dump(mode="json"), "rows": [asdict(row) for row in rows]}
         print(json.dumps(content, indent=1))
         return
-    print(f"{host.cpu}, 1 thread, {asked.rounds} rounds in turns; ratios to the plain dense file\n")
+    print(f"{host.cpu}, 1 thread, {asked.rounds} rounds in turns; ratios to the plain dense file")
+    print(", ".join(f"{name} {version}" for name, version in versions(*LIBRARIES).items()) + "\n")
     print("| network | runtime | precision | zeros | encoding | KB | gzip ratio | ms | ratio |")
     print("|---|---|---|---|---|---:|---:|---:|---:|")
     for row in rows:
