@@ -29,7 +29,7 @@ def round_biases(model: keras.Model) -> None:
     A file has a bias for each call of a layer, with the step of its input: where these differ, the
     bias becomes a value nearby that is nearly a whole number of all of them.
     """
-    from edgekit.models.fakequant import Quantized
+    from edgekit.models.fakequant import Quantized, kernel_steps
 
     graph = call_graph(model)
     producers = graph.producers()
@@ -42,24 +42,25 @@ def round_biases(model: keras.Model) -> None:
         known = [step for step in steps if step is not None]
         if len(known) < len(steps):
             continue
-        (name, axes), *_ = layer.rules.items()
-        kernel = np.abs(np.asarray(layer.quantized_kernel(name), np.float64))
-        rest = tuple(a for a in range(kernel.ndim) if a not in {b % kernel.ndim for b in axes})
-        unit = np.reshape(kernel.max(axis=rest), -1) / 127
+        unit = kernel_steps(layer, next(iter(layer.rules))).reshape(-1)
         bias.assign(_rounded(np.asarray(bias, np.float64), np.outer(sorted(known), unit)))
 
 
 def _rounded(bias: NDArray[np.float64], units: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The biases as nearly whole numbers of their units, of which each call has a row."""
-    units = np.where(units > 0, units, 1.0)
+    """The biases as nearly whole numbers of their units, of which each call has a row.
+
+    Those with a unit of 0 stay: channels of zeros, whose biases files have to many digits.
+    """
+    known = units.min(axis=0) > 0
+    units = np.where(known, units, 1.0)
     nearby = np.array(sorted(range(-_NEARBY, _NEARBY + 1), key=abs))
     whole = np.clip(np.round(bias / units[0]), -_LARGEST, _LARGEST)
     values = (whole + nearby[:, None]) * units[0]
     counts = values[:, None] / units
     error = np.abs(counts - np.round(counts)).max(axis=1)
     best = np.argmin(np.round(error, 6), axis=0)  # the nearest of those that are equally good
-    chosen: NDArray[np.float32] = values[best, np.arange(len(bias))].astype(np.float32)
-    return chosen
+    chosen = np.where(known, values[best, np.arange(len(bias))], bias)
+    return chosen.astype(np.float32)
 
 
 def _step(value: int, producers: Mapping[int, Call]) -> float | None:

@@ -63,6 +63,11 @@ def groups_of(values: NDArray[Any], channels: tuple[int, ...]) -> NDArray[np.int
     return (dense.reshape(values.shape) + first).astype(np.int32)
 
 
+def has_one_codebook(values: NDArray[Any]) -> bool:
+    """Whether a kernel has few values as a whole, not only within its channels."""
+    return _few([distinct(values)], int(np.count_nonzero(values)))
+
+
 def _few(clusters: Sequence[int], weights: int) -> bool:
     return max(clusters) <= MOST_CLUSTERS and 2 * sum(clusters) <= weights
 
@@ -87,10 +92,12 @@ class Constraint:
     Attributes:
         kernel: the kernel; its weights that are zero before a training step are zero after it.
         groups: as of `groups_of`, or None if each weight is free.
+        factors: what the shared values are multiplied with, to be broadcast to the kernel; None: 1.
     """
 
     kernel: Kernel
     groups: NDArray[np.int32] | None = None
+    factors: NDArray[np.float32] | None = None
 
 
 class Constraints:
@@ -161,6 +168,7 @@ class _Step:
         self._variable = constraint.kernel.variable
         self._groups = constraint.groups
         self._count = 0 if self._groups is None else int(self._groups.max()) + 1
+        self._factors: Any = 1.0 if constraint.factors is None else constraint.factors
 
     def alive(self) -> Any:
         """1 where a weight is not zero; 1 everywhere if all are, as some are initialized."""
@@ -169,18 +177,21 @@ class _Step:
 
     def gradient(self, gradient: Any, alive: Any) -> Any:
         """The gradient of the centroids, at each weight."""
-        return self._sums(gradient * alive) * alive
+        if self._groups is None:
+            return gradient * alive
+        return self._sums(gradient * self._factors * alive) * self._factors * alive
 
     def project(self, alive: Any) -> None:
-        """Sets the weights of each group to their mean, and zeros to zero."""
+        """Sets the weights of each group to the nearest that share a value, and zeros to zero."""
         weights = self._ops.convert_to_tensor(self._variable) * alive
         if self._groups is not None:
-            weights = self._sums(weights) / self._ops.maximum(self._sums(alive), 1) * alive
+            present = self._sums(self._factors**2 * alive)
+            shared = self._sums(weights * self._factors) / self._ops.where(present > 0, present, 1)
+            weights = shared * self._factors * alive
         self._variable.assign(weights)
 
     def _sums(self, values: Any) -> Any:
-        if self._groups is None:
-            return values
+        assert self._groups is not None
         flat = self._ops.reshape(values, (-1,))
         sums = self._ops.segment_sum(flat, self._groups.reshape(-1), self._count)
         return self._ops.take(sums, self._groups)

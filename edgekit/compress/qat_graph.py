@@ -13,6 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgekit.base.extras import require
+from edgekit.compress.kernels import Kernel
 from edgekit.compress.recurrent import (
     cells_of,
     needs_range,
@@ -43,6 +44,12 @@ _FUSE = ("Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D", "Dense", "Add
 _RELUS = ("relu", "relu6")
 RENAMED = "_raw"  # ends the name of a layer whose rounded result is an output of the model
 Kind = Literal["kernel", "recurrent", "move", "same", "join", "nested", "other"]
+
+
+def original_key(kernel: Kernel) -> tuple[str, str]:
+    """Layer and weight; a layer that was renamed has its name from before."""
+    first, *rest = kernel.layer.split("/")
+    return "/".join([first.removesuffix(RENAMED), *rest]), kernel.name
 
 
 @dataclass

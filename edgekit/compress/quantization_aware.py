@@ -12,7 +12,7 @@ from pydantic import Field
 from edgekit.base.errors import PostconditionError, PreconditionError
 from edgekit.base.extras import require
 from edgekit.compress.biases import round_biases
-from edgekit.compress.constraints import Constraint, Constraints, constraints_of
+from edgekit.compress.constraints import Constraint, Constraints, constraints_of, distinct
 from edgekit.compress.contract import Pass, PassContext, PassResult, copy_of, run_alone
 from edgekit.compress.decomposition import decompose, may_be_taken_apart
 from edgekit.compress.distillation import distiller, without_labels
@@ -27,8 +27,13 @@ from edgekit.compress.finetuning import (
 )
 from edgekit.compress.folding import fold_batch_norm
 from edgekit.compress.kernels import Kernel, Untreated, find_kernels
-from edgekit.compress.qat_graph import RENAMED, Settings, quantized_model
+from edgekit.compress.qat_graph import Settings, original_key, quantized_model
 from edgekit.compress.recurrent import quantizable_recurrent
+from edgekit.compress.shared_grid import (
+    share_grids,
+    shared_factors,
+    snap_shared,
+)
 from edgekit.data.dataset import Dataset, Split
 from edgekit.models.calls import call_graph
 from edgekit.models.files import as_functional
@@ -75,6 +80,11 @@ class QatArgs(TuneArgs):
         le=1,
         description="share of the epochs in which batch normalizations still follow the batches; "
         "then they are folded and their statistics frozen",
+    )
+    codebooks: Literal["channel", "kernel"] = Field(
+        "channel",
+        description="what has shared values of its own where `cluster` gave a kernel one codebook; "
+        "kernel: it stays one in the int8 file, which is smaller after gzip and less accurate",
     )
     schedule: Literal["constant", "cosine"] = Field("cosine", description="of the learning rate")
     samples: int | None = Field(
@@ -123,11 +133,13 @@ class Qat(Pass[QatArgs]):
         ready = self._prepared(model)
         settings = Settings(self.args.weight_bits, self.args.ranges, self.args.momentum)
         made = quantized_model(ready.model, settings, ready.skip)
+        self._share(made, ready)
         epochs = epochs_of(self.args, context)
         first = round(self.args.freeze_after * epochs) if ready.norms else 0
         if first:
             settings = replace(settings, norms=ready.norms)
             normal = quantized_model(ready.model, settings, ready.skip)
+            self._share(normal, ready)
             self._calibrate(normal, context)
             kept = translated(ready.constraints, normal, set())
             history = self._train(normal, model, context, kept, first, "constant")
@@ -140,6 +152,7 @@ class Qat(Pass[QatArgs]):
         frozen = self._train(made, model, context, kept, epochs - first, self.args.schedule)
         history = {name: [*history.get(name, ()), *frozen.get(name, ())]
                    for name in history | frozen}  # fmt: skip
+        snap_shared(made, kept)
         round_biases(made)
         untreated = untreated_rows(self.args, ready.untreated, _treatable(model))
         for row in untreated:
@@ -154,6 +167,10 @@ class Qat(Pass[QatArgs]):
             "history": history,
         }
         return PassResult(made, True, report, self.plans())
+
+    def _share(self, made: keras.Model, ready: _Prepared) -> None:
+        if self.args.codebooks == "kernel":
+            share_grids(made, ready.constraints)
 
     def _calibrate(self, made: keras.Model, context: PassContext) -> None:
         samples = _samples(context.dataset)
@@ -199,7 +216,7 @@ class Qat(Pass[QatArgs]):
         new = _by_label(result.model)
         apart = decompose(before, skip=_with_outer(self._skipped(before)))[0]
         for one in constraints_of(apart).kept:
-            if np.any(new[_key(one.kernel)].values[one.kernel.values == 0]):
+            if np.any(new[original_key(one.kernel)].values[one.kernel.values == 0]):
                 raise PostconditionError(
                     "weights that were pruned are zero no more", where=one.kernel.layer
                 )
@@ -325,36 +342,37 @@ def take_folded(made: keras.Model, normal: keras.Model) -> None:
 
     norms = {id(one.norm): one for one in quantized_layers(normal) if one.norm is not None}
     old = [layer for layer in normal._flatten_layers() if id(layer) not in norms]
-    for mine, theirs in zip(made._flatten_layers(), old, strict=True):
+    pairs = list(zip(made._flatten_layers(), old, strict=True))
+    for mine, theirs in pairs:
         for name in ("_trainable_variables", "_non_trainable_variables"):
             for new, given in zip(getattr(mine, name), getattr(theirs, name), strict=True):
                 new.assign(given)
+    for mine, theirs in pairs:  # a layer comes before those within it, which are copied whole
         if getattr(theirs, "norm", None) is not None and id(theirs.norm) in norms:
             for name, values in theirs.folded().items():
                 getattr(mine, name).assign(values)
-
-
-def _key(kernel: Kernel) -> tuple[str, str]:
-    """Layer and weight; a layer that was renamed has its name from before."""
-    first, *rest = kernel.layer.split("/")
-    return "/".join([first.removesuffix(RENAMED), *rest]), kernel.name
+            for name, ratio in zip(mine.shared, mine.ratios.weights, strict=True):
+                ratio.assign(theirs.ratio(name))
 
 
 def _by_label(model: keras.Model) -> dict[tuple[str, str], Kernel]:
-    return {_key(kernel): kernel for kernel in find_kernels(model)[0]}
+    return {original_key(kernel): kernel for kernel in find_kernels(model)[0]}
 
 
 def translated(found: Constraints, model: keras.Model, folded: set[str]) -> Constraints:
     """The constraints of a model's kernels, for those of its quantized copy.
 
-    A folded normalization scales channels: what was shared in a kernel is shared in a channel now.
+    A folded normalization scales channels. What was shared in a kernel with one grid is shared but
+    for that; otherwise it is shared within a channel now.
     """
     kernels, kept = _by_label(model), []
+    factors = shared_factors(model)
     for one in found.kept:
-        kernel, groups = kernels.get(_key(one.kernel)), one.groups
+        kernel, groups = kernels.get(original_key(one.kernel)), one.groups
         if kernel is None:
             continue
-        if groups is not None and one.kernel.layer in folded:
+        factor = factors.get(id(kernel.variable))
+        if groups is not None and factor is None and one.kernel.layer in folded:
             axes = {axis % groups.ndim for axis in kernel.channels}
             sizes = [size if axis in axes else 1 for axis, size in enumerate(groups.shape)]
             channel = np.arange(np.prod(sizes)).reshape(sizes)
@@ -362,24 +380,30 @@ def translated(found: Constraints, model: keras.Model, folded: set[str]) -> Cons
             _, dense = np.unique(apart, return_inverse=True)
             first = 0 if np.any(groups == 0) else 1
             groups = (dense.reshape(groups.shape) + first).astype(np.int32)
-        kept.append(Constraint(replace(kernel, layer=_key(kernel)[0]), groups))
+        kept.append(Constraint(replace(kernel, layer=original_key(kernel)[0]), groups, factor))
     return Constraints(kept)
 
 
 def _rows(model: keras.Model, origins: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
     """The quantized kernels and the ranges, for the report."""
-    from edgekit.models.fakequant import fake_quant_layers, quantized_layers, range_of
+    from edgekit.models.fakequant import (
+        fake_quant_layers,
+        integers,
+        quantized_layers,
+        range_of,
+    )
 
     quantized = {id(layer): layer for layer in quantized_layers(model)}
     return {
         "layers": [
             {
-                "layer": _key(kernel)[0],
-                **({"of": origins[label]} if (label := _key(kernel)[0]) in origins else {}),
+                "layer": original_key(kernel)[0],
+                **({"of": origins[label]} if (label := original_key(kernel)[0]) in origins else {}),
                 "kind": kernel.kind,
                 "weight": kernel.name,
                 "weights": kernel.size,
                 "bits": layer.weight_bits,
+                "values": distinct(integers(layer, kernel.name)),
             }
             for kernel in find_kernels(model)[0]
             for layer in quantized.values()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.base.extras import require
+from edgekit.export.shared_grid import GRIDS_FILE, write_grids
 
 if TYPE_CHECKING:
     import keras
@@ -40,10 +41,12 @@ def ensure(*, model: str, directory: str, batch: int | None, keep_lstm: bool) ->
     target = Path(directory)
     if not target.is_dir():
         loaded = unrolled(load_model(Path(model)), keep_lstm=keep_lstm)
-        for layer in quantized_layers(loaded):
-            layer.bake()  # converters find the scales in the rounded kernels
         unfinished = target.with_suffix(".tmp")
         shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        write_grids(loaded, unfinished / GRIDS_FILE)
+        for layer in quantized_layers(loaded):
+            layer.bake()  # converters find the scales in the rounded kernels
         write(loaded, unfinished, batch=batch)
         (unfinished / LAYERS_FILE).write_text(json.dumps(list(_layer_names(loaded, ""))))
         unfinished.replace(target)

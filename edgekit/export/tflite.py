@@ -19,6 +19,7 @@ from edgekit.export.fourbit import narrow_weights
 from edgekit.export.layer_precision import layer_precisions
 from edgekit.export.mixed import mix_precisions
 from edgekit.export.savedmodel import LAYERS_FILE, SIGNATURE
+from edgekit.export.shared_grid import GRIDS_FILE, read_grids, share_grids
 from edgekit.graph.read import read_graph
 from edgekit.graph.tflite import read_buffer
 from edgekit.graph.types import COMPUTING, Graph
@@ -136,7 +137,9 @@ def convert(
             f"TensorFlow's converter failed: {first_lines(error)}", where=f"tflite {precision}"
         ) from None
     decided: dict[str, Any] = {}
-    if precision == "int4-weight":
+    if precision == "int8":
+        content = share_grids(content, read_grids(Path(saved_model) / GRIDS_FILE))
+    elif precision == "int4-weight":
         content = narrow_weights(content)
     elif precision == "mixed":
         samples = representative(saved_model, calibration, calibration_samples)

@@ -6,6 +6,7 @@ converter takes the ranges from it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -35,6 +36,7 @@ FIXED_RANGES = {
 }
 _DEAD = 1e-6
 _SMALLEST = 1e-8
+_VANISHED = 1e-12
 _MOST_SHRUNK = 0.05
 
 
@@ -180,9 +182,12 @@ class Quantized:
         weight_bits: int = 8,
         learnt: bool = False,
         norm: dict[str, Any] | None = None,
+        shared: Iterable[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.shared = tuple(shared)
+        self.ratios = keras.layers.Layer(name="ratios")
         self.weight_bits, self.learnt = weight_bits, learnt
         self.norm: Any = None
         if norm is not None:
@@ -195,12 +200,35 @@ class Quantized:
         """See Keras."""
         super().build(input_shape)  # type: ignore[misc]
         if self.clips is not None and not self.clips.built:
-            for name, axes in self.rules.items():
-                channels = int(np.prod([getattr(self, name).shape[axis] for axis in axes]))
-                self.clips.add_weight(name=name, shape=(channels,), initializer="ones")
+            for name in self.rules:
+                self.clips.add_weight(name=name, shape=self._channels(name), initializer="ones")
             self.clips.built = True
+        self._build_ratios()
         if self.norm is not None and not self.norm.built:
             self.norm.build(self.compute_output_shape(input_shape))  # type: ignore[attr-defined]
+
+    def _channels(self, name: str) -> tuple[int]:
+        shape = getattr(self, name).shape
+        return (int(np.prod([shape[axis] for axis in self.rules[name]])),)
+
+    def _build_ratios(self) -> None:
+        if self.shared and not self.ratios.built:
+            for name in self.shared:
+                self.ratios.add_weight(
+                    name=name, shape=self._channels(name), initializer="ones", trainable=False
+                )
+            self.ratios.built = True
+
+    def share(self, names: Iterable[str]) -> None:
+        """Gives kernels of a built layer one grid each; once."""
+        self.shared = tuple(names)
+        self._build_ratios()
+
+    def ratio(self, name: str) -> Any:
+        """What the channels of a kernel in `shared` are scaled with, a signed number each."""
+        if self.norm is not None:
+            return ops.reshape(self._factor(), (-1,))
+        return self.ratios.weights[self.shared.index(name)].value
 
     def folded(self) -> dict[str, Any]:
         """The one kernel, by its name, and the bias with the normalization folded in."""
@@ -216,8 +244,8 @@ class Quantized:
         scale = ops.rsqrt(self.norm.moving_variance + self.norm.epsilon)
         return scale * self.norm.gamma if self.norm.scale else scale
 
-    def quantized_kernel(self, name: str, *, training: bool = False) -> Any:
-        """The kernel rounded to the integers of its bits, times their scales."""
+    def _flat(self, name: str) -> tuple[Any, Any]:
+        """The kernel with the normalization folded in; and with all its channels last."""
         kernel, axes = ops.convert_to_tensor(getattr(self, name)), self.rules[name]
         if self.norm is not None:
             kernel = self.folded()[name]
@@ -226,12 +254,29 @@ class Quantized:
             flat = ops.reshape(kernel, (-1, kernel.shape[-2] * kernel.shape[-1]))
         elif axes == (-2,):
             flat = ops.reshape(ops.swapaxes(kernel, -1, -2), (-1, kernel.shape[-2]))
-        high = ops.maximum(ops.max(ops.abs(flat), axis=0), _SMALLEST)
+        return kernel, flat
+
+    def largest(self, name: str) -> Any:
+        """The magnitude that is 127 steps, for each output channel."""
+        high = ops.max(ops.abs(self._flat(name)[1]), axis=0)
+        clip = None
         if self.clips is not None:
             # At most the largest weight, so that one weight has the last step: converters find
             # the scale by it.
             clip = ops.clip(self.clips.weights[list(self.rules).index(name)], _MOST_SHRUNK, 1.0)
-            high = ops.stop_gradient(high) * clip
+        if name in self.shared:
+            ratio = ops.abs(self.ratio(name))
+            used = ratio > _VANISHED
+            high = ops.max(ops.where(used, high / ops.where(used, ratio, 1.0), 0.0)) * ratio
+            clip = None if clip is None else ops.mean(clip)
+        high = ops.maximum(high, _SMALLEST)
+        return high if clip is None else ops.stop_gradient(high) * clip
+
+    def quantized_kernel(self, name: str, *, training: bool = False) -> Any:
+        """The kernel rounded to the integers of its bits, times their scales."""
+        axes = self.rules[name]
+        kernel, flat = self._flat(name)
+        high = self.largest(name)
         quantize = _learnt_fake_quant if training and self.clips is not None else _fake_quant
         flat = quantize(flat, -high, high, self.weight_bits, 1)
         if self.weight_bits < 8:  # the int8 file holds the nearest of its finer steps
@@ -274,7 +319,7 @@ class Quantized:
 
     def get_config(self) -> dict[str, Any]:
         """See Keras."""
-        own = {"weight_bits": self.weight_bits, "learnt": self.learnt}
+        own = {"weight_bits": self.weight_bits, "learnt": self.learnt, "shared": self.shared}
         norm = {} if self.norm is None else {"norm": self.norm.get_config()}
         return {**super().get_config(), **own, **norm}  # type: ignore[misc]
 
@@ -325,11 +370,25 @@ def range_of(layer: FakeQuant) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def kernel_steps(layer: Any, name: str = "kernel") -> NDArray[np.float64]:
+    """The steps of a quantized layer's kernel, one an output channel, to be broadcast to it.
+
+    They are those of the int8 file. The step is 0 for a channel of zeros without a shared grid,
+    which converters give a tiny one.
+    """
+    axes = layer.rules[name]
+    values = np.abs(np.asarray(layer.quantized_kernel(name), np.float64))
+    rest = tuple(axis for axis in range(values.ndim) if axis - values.ndim not in axes)
+    largest = values.max(axis=rest, keepdims=True)
+    if name in layer.shared:
+        alike = np.asarray(layer.largest(name), np.float64).reshape(largest.shape)
+        largest = np.where(alike > _SMALLEST, alike, 0)
+    return np.asarray(largest / 127)
+
+
 def integers(layer: Any, name: str = "kernel") -> NDArray[np.int8]:
     """The kernel of a quantized layer as the int8 file stores it."""
     values = np.asarray(layer.quantized_kernel(name), np.float64)
-    axes = tuple(axis % values.ndim for axis in layer.rules[name])
-    rest = tuple(axis for axis in range(values.ndim) if axis not in axes)
-    largest = np.maximum(np.abs(values).max(axis=rest, keepdims=True), _SMALLEST)
-    rounded: NDArray[np.int8] = np.round(values / largest * 127).astype(np.int8)
+    steps = kernel_steps(layer, name)
+    rounded: NDArray[np.int8] = np.round(values / np.where(steps > 0, steps, 1)).astype(np.int8)
     return rounded
