@@ -71,7 +71,7 @@ def run_chain(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
     chain = (
         f"prune(sparsity={SPARSITY}, epochs={epochs['prune']}, {rate})",
         f"cluster(clusters={CLUSTERS}, epochs={epochs['cluster']}, {rate})",
-        last,
+        f"qat(epochs={epochs['qat']}, {rate}, codebooks=kernel)",
     )
     whole = folder / "float.keras"
     save_model(trained.model, whole)
