@@ -8,14 +8,21 @@ strided convolution of the original TensorFlow-Slim network did itself folds int
 from __future__ import annotations
 
 import gc
+import hashlib
+import inspect
 import math
 import os
+import pickle
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from edgekit.base.files import write_bytes
 from edgekit.graph.types import Graph, Op, OpClass, Port, Tensor
+from edgekit.schema.names import Precision
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -33,42 +40,68 @@ _ELEMENTWISE = {
 _KERNEL_OUTPUT = {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense"}
 
 
-def structure(name: str, precision: str) -> Graph | None:
-    """The graph of a network named as in the table, or None if its structure is not known."""
+def structure(name: str, precision: Precision, folder: Path | None = None) -> Graph | None:
+    """The graph of a network named as in the table, or None if its structure is not known.
+
+    Args:
+        name: of the network.
+        precision: of its weights and activations.
+        folder: where structures are kept from run to run, because building one takes Keras.
+    """
     for pattern, build in _FAMILIES:
         match = re.fullmatch(pattern, name, re.IGNORECASE)
         if match:
-            return _graph(pattern, build, match.groupdict(), precision)
+            found = tuple(sorted((k, v) for k, v in match.groupdict().items() if v))
+            return retyped(_kept(pattern, build, found, folder), precision)
     return None
 
 
-def _graph(pattern: str, build: Callable[..., Any], found: dict[str, str], precision: str) -> Graph:
-    return _build(pattern, build, tuple(sorted((k, v) for k, v in found.items() if v)), precision)
-
-
 @cache
-def _build(
-    pattern: str, build: Callable[..., Any], found: tuple[tuple[str, str], ...], precision: str
+def _kept(
+    pattern: str, build: Callable[..., Any], found: tuple[tuple[str, str], ...], folder: Path | None
 ) -> Graph:
-    del pattern
+    if folder is None:
+        return _built(build, found)
+    code = (Path(__file__).read_text(encoding="utf-8"), inspect.getsource(build))
+    key = hashlib.sha256(repr((pattern, found, *code)).encode()).hexdigest()[:16]
+    path = folder / f"{key}.pickle"
+    if path.is_file():
+        graph = pickle.loads(path.read_bytes())
+        assert isinstance(graph, Graph)
+        return graph
+    graph = _built(build, found)
+    write_bytes(path, pickle.dumps(graph))
+    return graph
+
+
+def _built(build: Callable[..., Any], found: tuple[tuple[str, str], ...]) -> Graph:
     import keras
 
-    model = build(**dict(found))
-    graph = convert(model, precision)
+    graph = convert(build(**dict(found)))
     keras.backend.clear_session()
     gc.collect()
     return graph
 
 
+def retyped(graph: Graph, precision: Precision) -> Graph:
+    """The graph with weights and activations of another precision."""
+
+    def dtype(tensor: Tensor) -> str:
+        if precision == "int8":
+            return "int32" if tensor.constant and len(tensor.shape) == 1 else "int8"
+        return "float16" if precision == "fp16" and tensor.constant else "float32"
+
+    return replace(graph, tensors=tuple(replace(t, dtype=dtype(t)) for t in graph.tensors))
+
+
 class _Writer:
-    def __init__(self, precision: str) -> None:
-        self.dtype = "int8" if precision == "int8" else "float32"
+    def __init__(self) -> None:
         self.tensors: list[Tensor] = []
         self.ops: list[Op] = []
 
-    def tensor(self, shape: tuple[int, ...], *, constant: bool = False, dtype: str = "") -> int:
+    def tensor(self, shape: tuple[int, ...], *, constant: bool = False) -> int:
         index = len(self.tensors)
-        self.tensors.append(Tensor(index, f"t{index}", shape, dtype or self.dtype, None, constant))
+        self.tensors.append(Tensor(index, f"t{index}", shape, "float32", None, constant))
         return index
 
     def op(
@@ -81,10 +114,7 @@ class _Writer:
         weights: tuple[tuple[int, ...], ...] = (),
         macs: int = 0,
     ) -> int:
-        bias = "int32" if self.dtype == "int8" else self.dtype
-        constants = [
-            self.tensor(w, constant=True, dtype=bias if len(w) == 1 else "") for w in weights
-        ]
+        constants = [self.tensor(w, constant=True) for w in weights]
         output = self.tensor(shape)
         self.ops.append(
             Op(len(self.ops), name, kind, layer, (*inputs, *constants), (output,), {}, macs)
@@ -92,9 +122,9 @@ class _Writer:
         return output
 
 
-def convert(model: Any, precision: str) -> Graph:
-    """A functional Keras model as the graph of the .tflite file that it would become."""
-    writer = _Writer(precision)
+def convert(model: Any) -> Graph:
+    """A functional Keras model as the graph of the fp32 .tflite file that it would become."""
+    writer = _Writer()
     made: dict[int, int] = {}  # id of a Keras tensor to a tensor index
     kernel_made: set[int] = set()  # tensors that a fused activation or batch norm may follow
     inputs = []

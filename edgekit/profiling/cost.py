@@ -3,20 +3,23 @@
 An operator takes the larger of its kernel time and of the time that its bytes need on the memory
 bus (roofline: Williams, Waterman and Patterson 2009), plus a dispatch. Kernel time is a sum of
 non-negative terms fitted to measurements, or the cycles of a systolic array.
+
+Terms of a convolution of an m x k by a k x n matrix: its m k n multiply-accumulates; the m k
+values that a kernel larger than 1x1 lays out as a matrix first (im2col); bytes read and written.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgekit.profiling.work import Work
-from edgekit.schema.target import KernelCosts, MacClass, MemorySpec, Processor, SystolicArray
+from edgekit.schema.target import KernelCosts, MemorySpec, Processor, SystolicArray, Term
 
-_PS = 1e-12
+_NS = 1e-9
 _US = 1e-6
 _GIGA = 1e9
+_SMALL_KERNEL = 9  # taps
 
 
 @dataclass(frozen=True)
@@ -43,21 +46,36 @@ class OpTime:
         return max(self.kernel, self.memory) + self.dispatch + self.stream
 
 
-def kernel_terms(work: Work) -> dict[str, float]:
-    """Quantities that kernel costs multiply: name of the parameter to amount.
+def kernel_terms(work: Work) -> dict[Term, float]:
+    """The amounts that kernel costs multiply, by the name of the term.
 
     The fit of a target sums them over a model, so that fitting and predicting use one definition.
     """
     if work.free:
         return {}
-    terms = {
+    terms: dict[Term, float] = {
         "activation_byte": float(work.activation_bytes),
         "weight_byte": float(work.weight_bytes),
         "op": 1.0,
     }
     if work.macs:
-        terms[f"mac.{work.kind}"] = float(work.macs)
+        terms[mac_term(work)] = float(work.macs)
+    if work.gemm and work.kind == "conv":
+        terms["patch"] = float(work.gemm.m * work.gemm.k * work.gemm.groups)
+    if work.gemm and work.kind == "depthwise":
+        terms["depthwise_output"] = float(work.gemm.m * work.gemm.groups)
     return terms
+
+
+def mac_term(work: Work) -> Term:
+    """The term that an operator's multiply-accumulates belong to."""
+    match work.kind:
+        case "depthwise" if work.gemm and work.gemm.k > _SMALL_KERNEL:
+            return "mac.depthwise_large"
+        case "pointwise" | "depthwise" | "dense" | "matmul" | "recurrent":
+            return f"mac.{work.kind}"  # type: ignore[return-value]  # each is a term
+        case _:
+            return "mac.conv"
 
 
 def op_time(
@@ -79,39 +97,42 @@ def op_time(
     """
     if work.free:
         return OpTime(0.0, 0.0, 0.0)
-    moved = (
-        work.activation_bytes * costs.ps_per_activation_byte
-        + work.weight_bytes * costs.ps_per_weight_byte
-    ) * _PS
+    terms = kernel_terms(work)
     extrapolated = None
+    arithmetic = 0.0
+    own = mac_term(work)
     if processor.array and work.gemm:
         arithmetic = systolic_cycles(work, processor.array) / (processor.array.clock_mhz * 1e6)
-    else:
-        rate, extrapolated = _ps_per_mac(work, costs.ps_per_mac)
-        arithmetic = work.macs * rate * _PS
+    elif work.macs:
+        rate, extrapolated = _ns_per_mac(own, costs)
+        arithmetic = work.macs * rate * _NS
     if extrapolated is None and costs.seen and work.kind not in costs.seen:
         extrapolated = f"no {work.kind} operator among the measurements"
+    moved = sum(
+        amount * costs.ns.get(term, 0.0)
+        for term, amount in terms.items()
+        if term not in (own, "op")
+    )
     in_cache = work.bytes <= memory.cache_bytes
     stream = 0.0
     if processor.link and streamed_share:
         stream = streamed_share * work.weight_bytes / (processor.link.gb_per_s * _GIGA)
     return OpTime(
-        kernel=arithmetic + moved,
+        kernel=arithmetic + moved * _NS,
         memory=0.0 if in_cache else work.bytes / (memory.bandwidth_gb_s * _GIGA),
-        dispatch=costs.us_per_op * _US,
+        dispatch=costs.ns.get("op", 0.0) * _NS,
         stream=stream,
         extrapolated=extrapolated,
     )
 
 
-def _ps_per_mac(work: Work, rates: Mapping[MacClass, float]) -> tuple[float, str | None]:
-    if not work.macs:
-        return 0.0, None
-    for kind, rate in rates.items():
-        if kind == work.kind:
-            return rate, None
+def _ns_per_mac(term: Term, costs: KernelCosts) -> tuple[float, str | None]:
+    if term in costs.ns:
+        return costs.ns[term], None
     # The slowest known class is the safe guess for one that nobody measured.
-    return max(rates.values(), default=0.0), f"no measured rate for {work.kind}: slowest class used"
+    rates = [rate for name, rate in costs.ns.items() if name.startswith("mac.")]
+    name = term.removeprefix("mac.")
+    return max(rates, default=0.0), f"no measured rate for {name}: slowest class used"
 
 
 def systolic_cycles(work: Work, array: SystolicArray) -> int:

@@ -60,6 +60,8 @@ def estimate(
             return f"operator {work.op.index} ({work.op.name}) runs nowhere here{why}"
         if work.op.name in COMPILED:
             return "the file is compiled: its layers cannot be read, profile its source"
+        if not processors[place.where].costs:
+            return f"no measurements on this target's {place.where}"
         charged = target.precisions.get(work.precision)
         if work.macs and (charged is None or charged not in processors[place.where].costs):
             return f"no measurements of {work.precision} on this target's {place.where}"
@@ -82,9 +84,9 @@ def estimate(
     fixed = 0.0
     main = _main_precision(loads)
     for name in used:
-        costs = charged_costs(processors[name or ""], main, target)
-        fixed += costs.us_per_inference * 1e-6
-        busy[name or ""] += costs.us_per_inference * 1e-6
+        once = charged_costs(processors[name or ""], main, target).ns.get("inference", 0.0) * 1e-9
+        fixed += once
+        busy[name or ""] += once
     live = [work for work in loads if not work.free]
     return Estimate(
         ops=tuple(times),
@@ -105,7 +107,7 @@ def charged_costs(processor: Processor, precision: Precision, target: Target) ->
     charged = target.precisions.get(precision)
     if charged is not None and charged in processor.costs:
         return processor.costs[charged]
-    return max(processor.costs.values(), key=lambda costs: costs.ps_per_activation_byte)
+    return max(processor.costs.values(), key=lambda costs: costs.ns.get("activation_byte", 0.0))
 
 
 def _main_precision(loads: Sequence[Work]) -> Precision:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
 from edgekit.profiling.check import planner_of
+from edgekit.profiling.compiled import compiled_profile
 from edgekit.profiling.cost import OpTime
 from edgekit.profiling.estimate import (
     Estimate,
@@ -16,19 +19,47 @@ from edgekit.profiling.estimate import (
     estimate,
     flight_seconds_per_hour,
 )
-from edgekit.profiling.memory import plan
+from edgekit.profiling.memory import Planner, plan
 from edgekit.profiling.placement import OpPlacement, place
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, works
 from edgekit.schema.figure import Figure
+from edgekit.schema.names import Precision
 from edgekit.schema.results import LayerProfile, Placement, Profile, ProfileReport
 from edgekit.schema.target import PredictionError, Target
+
+_EXTRAPOLATED = "extrapolated:"
+
+
+class Subject:
+    """A graph with what its profiles on all targets share, each found once.
+
+    Args:
+        graph: as read from the artifact.
+        artifact: the file's name, for the report.
+    """
+
+    def __init__(self, graph: Graph, artifact: str) -> None:
+        self.artifact = artifact
+        self.view = GraphView(graph)
+        self._arenas: dict[Planner, int] = {}
+
+    @cached_property
+    def loads(self) -> tuple[Work, ...]:
+        """The work of each operator."""
+        return tuple(works(self.view))
+
+    def arena_bytes(self, planner: Planner) -> int:
+        """Bytes of activations as a runtime packs them."""
+        if planner not in self._arenas:
+            self._arenas[planner] = plan(self.view.graph, planner=planner).arena_bytes
+        return self._arenas[planner]
 
 
 def profile_report(path: Path, targets: Sequence[Target]) -> ProfileReport:
     """Profiles one file on several targets; see `profile_file`."""
-    graph = read_graph(path)
-    return ProfileReport(profiles=tuple(profile_graph(graph, t, path.name) for t in targets))
+    subject = Subject(read_graph(path), path.name)
+    return ProfileReport(profiles=tuple(profile_subject(subject, target) for target in targets))
 
 
 def profile_file(path: Path, target: Target) -> Profile:
@@ -38,10 +69,12 @@ def profile_file(path: Path, target: Target) -> Profile:
         ModelFileError: the file is corrupt or of an unknown kind.
         MissingDependencyError: the reader of its format is not installed.
     """
-    return profile_graph(read_graph(path), target, path.name)
+    return profile_graph(read_graph(path), target, path.name, path=path)
 
 
-def profile_graph(graph: Graph, target: Target, artifact: str) -> Profile:
+def profile_graph(
+    graph: Graph, target: Target, artifact: str, *, path: Path | None = None
+) -> Profile:
     """Estimates latency, energy and memory of a graph.
 
     Each figure is an estimate with its method, or missing with the reason: the target does not
@@ -52,10 +85,15 @@ def profile_graph(graph: Graph, target: Target, artifact: str) -> Profile:
         target: the hardware and its runtime.
         artifact: the file's name, for the report.
     """
-    if graph.format not in target.runtime.formats:
-        return _unknown(graph, target, artifact)
-    view = GraphView(graph)
-    loads = list(works(view))
+    return profile_subject(Subject(graph, artifact), target)
+
+
+def profile_subject(subject: Subject, target: Target) -> Profile:
+    """As `profile_graph`, for a graph that is profiled on several targets."""
+    view = subject.view
+    if view.graph.format not in target.runtime.formats:
+        return _unknown(view.graph, target, subject.artifact)
+    loads = subject.loads
     placed = place(view, target)
     result = estimate(view, loads, placed, target)
     first = target.processors[0]
@@ -63,21 +101,46 @@ def profile_graph(graph: Graph, target: Target, artifact: str) -> Profile:
     accelerated = first.kind != "cpu"
     fallbacks = len(placed) - on_first if accelerated or on_first < len(placed) else 0
     charged = target.precisions.get(view.precision)
-    error = (target.error or {}).get(charged) if charged else None
-    known = isinstance(result, Estimate)
+    warnings = _warnings(loads, placed, target, result)
+    known = not isinstance(result, str)
     return Profile(
-        artifact=artifact,
+        artifact=subject.artifact,
         target=target.name,
         device=target.title,
-        latency_ms=_latency(result, target, view, error),
-        energy_mj=_energy(result, target, error),
-        peak_memory_bytes=_memory(graph, target),
+        latency_ms=_latency(result, target, view, _range(target.error, charged, warnings)),
+        energy_mj=_energy(result, target, charged, warnings),
+        peak_memory_bytes=_memory(subject, target),
         flight_s_per_h=_flight(result, target),
         placement=Placement(accelerator_ops=on_first if accelerated else 0, fallback_ops=fallbacks),
         layers=_layers(loads, placed, result.ops if isinstance(result, Estimate) else None),
-        warnings=_warnings(loads, placed, target, result),
+        warnings=warnings,
         details={"precision": view.precision, "runtime": _runtime(target)} if known else {},
     )
+
+
+@dataclass(frozen=True)
+class _Range:
+    """An interval around a prediction, as factors, and how it was made."""
+
+    low: float
+    high: float
+    method: str
+
+
+def _range(
+    errors: Mapping[Precision, PredictionError] | None,
+    charged: Precision | None,
+    warnings: Sequence[str],
+) -> _Range | None:
+    """The interval of a network, wider if it has anything that the fit never saw."""
+    error = (errors or {}).get(charged) if charged else None
+    if error is None:
+        return None
+    method = f"10th to 90th percentile of {error.method}"
+    if any(line.startswith(_EXTRAPOLATED) for line in warnings):
+        wide = "; wider, as between families of networks, because it is extrapolated"
+        return _Range(error.unseen_low, error.unseen_high, method + wide)
+    return _Range(error.low, error.high, method)
 
 
 def _unknown(graph: Graph, target: Target, artifact: str) -> Profile:
@@ -100,7 +163,7 @@ def _runtime(target: Target) -> str:
 
 
 def _latency(
-    result: Estimate | str, target: Target, view: GraphView, error: PredictionError | None
+    result: Estimate | str, target: Target, view: GraphView, span: _Range | None
 ) -> Figure:
     if isinstance(result, str):
         return Figure.missing(result)
@@ -109,43 +172,47 @@ def _latency(
     fitted = sum(costs.measurements for costs in used)
     basis = f"fitted to {fitted} measurements" if fitted else "from published specifications"
     interval = (
-        f"; interval: 10th to 90th percentile of {error.method}"
-        if error
-        else "; no interval: not compared with measurements"
+        f"; interval: {span.method}" if span else "; no interval: not compared with measurements"
     )
     return Figure(
         value=value,
-        low=value * error.low if error else None,
-        high=value * error.high if error else None,
+        low=value * span.low if span else None,
+        high=value * span.high if span else None,
         unit="ms",
         origin="estimated",
         method=f"kernel costs of {target.name}, {view.precision}, {basis}{interval}",
     )
 
 
-def _energy(result: Estimate | str, target: Target, error: PredictionError | None) -> Figure:
+def _energy(
+    result: Estimate | str, target: Target, charged: Precision | None, warnings: Sequence[str]
+) -> Figure:
     if isinstance(result, str):
         return Figure.missing(result)
     joules = energy_j(result, target)
     if joules is None or target.power is None:
         return Figure.missing("no power of this target has been published")
+    span = _range(target.energy_error, charged, warnings)
+    how = f"; interval: {span.method}" if span else ""
+    if span is None:
+        span = _range(target.error, charged, warnings)
+        how = "; interval: that of the latency" if span else ""
     value = joules * 1e3
     return Figure(
         value=value,
-        low=value * error.low if error else None,
-        high=value * error.high if error else None,
+        low=value * span.low if span else None,
+        high=value * span.high if span else None,
         unit="mJ",
         origin="estimated",
-        method=f"idle and active power of {target.power.scope} over the estimated latency"
-        + ("; interval: that of the latency" if error else ""),
+        method=f"idle and active power of {target.power.scope} over the estimated latency{how}",
     )
 
 
-def _memory(graph: Graph, target: Target) -> Figure:
-    arena = plan(graph, planner=planner_of(target)).arena_bytes
+def _memory(subject: Subject, target: Target) -> Figure:
+    arena = subject.arena_bytes(planner_of(target))
     in_ram = target.memory.flash_bytes is None
     return Figure(
-        value=arena + (graph.weight_bytes if in_ram else 0),
+        value=arena + (subject.view.graph.weight_bytes if in_ram else 0),
         unit="bytes",
         origin="estimated",
         method="arena of activations packed greedily by size, "
@@ -214,14 +281,14 @@ def _warnings(
         if time.extrapolated:
             warnings.setdefault(time.extrapolated, []).append(work.op.index)
     lines = [
-        f"extrapolated: {why} (operators {', '.join(map(str, indices[:8]))}"
+        f"{_EXTRAPOLATED} {why} (operators {', '.join(map(str, indices[:8]))}"
         + (", ...)" if len(indices) > 8 else ")")
         for why, indices in warnings.items()
     ]
     for precision in sorted({work.precision for work in loads if work.macs and not work.free}):
         charged = target.precisions.get(precision)
         if charged is not None and charged != precision:
-            lines.append(f"extrapolated: {precision} is charged as {charged}")
+            lines.append(f"{_EXTRAPOLATED} {precision} is charged as {charged}")
     lines += _size_warnings(loads, placed, target, result)
     return tuple(lines)
 
@@ -239,7 +306,7 @@ def _size_warnings(
         measured = charged_costs(processor, heaviest.precision, target).seen_macs
         if measured and not measured[0] / 2 <= result.macs <= measured[1] * 2:
             lines.append(
-                f"extrapolated: {result.macs / 1e6:.3g} million MACs, measured networks have "
+                f"{_EXTRAPOLATED} {result.macs / 1e6:.3g} million MACs, measured networks have "
                 f"{measured[0] / 1e6:.3g} to {measured[1] / 1e6:.3g}"
             )
     return lines

@@ -20,7 +20,23 @@ from edgekit.schema.yamlfile import parse_yaml, read_yaml, validate
 DeviceClass = Literal[
     "phone", "sbc_cpu", "x86_cpu", "edgetpu", "mcu", "mcu_npu", "npu", "gpu", "dsp", "fpga", "drone"
 ]
-MacClass = Literal["conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"]
+Term = Literal[
+    "mac.conv",
+    "mac.pointwise",
+    "mac.depthwise",  # kernels of up to 3x3
+    "mac.depthwise_large",  # larger kernels
+    "mac.dense",
+    "mac.matmul",
+    "mac.recurrent",
+    "patch",  # values of a larger convolution's input laid out as a matrix (im2col)
+    "depthwise_output",  # values that a depthwise convolution writes
+    "activation_byte",  # read or written
+    "weight_byte",  # read
+    "op",  # one operator
+    "inference",  # one inference
+]
+"""What the time of kernels is proportional to."""
+
 Origin = Literal["fitted", "datasheet", "derived", "assumed"]
 
 
@@ -33,12 +49,29 @@ class Source(Document):
 
 
 class Reference(Document):
-    """Published measurements that the target stands for, in the words of the measurement table."""
+    """Published measurements, in the words of the measurement table.
+
+    Rounds of one board differ by up to a tenth, so `source` keeps them apart.
+    """
 
     device: str
     runtime: str
     threads: int | None = None
     precision: Precision
+    source: str | None = Field(None, description="title of the publication; None: all")
+
+
+class FitSpec(Document):
+    """What the costs of one processor and precision are fitted to, and with which parameters."""
+
+    processor: str
+    precision: Precision
+    parameters: str = Field("cpu", description="a name of edgekit.profiling.parameters")
+    source: str = Field(description="id of the source")
+    origin: Origin = "fitted"
+    reference: tuple[Reference, ...] = Field(
+        (), description="in place of the target's references of this precision"
+    )
 
 
 class RuntimeSpec(Document):
@@ -53,26 +86,21 @@ class RuntimeSpec(Document):
 class KernelCosts(Document):
     """What the kernels of one precision cost on one processor, beyond the memory's limit.
 
-    The time of an operator is the sum of its terms: multiply-accumulates by class, activation
-    bytes read and written, weight bytes read, and one dispatch.
+    The time of an operator is the sum over its terms of amount times cost.
     """
 
     origin: Origin
     source: str | None = Field(None, description="id of a source")
     measurements: int = Field(0, ge=0, description="how many measurements the fit used")
-    ps_per_mac: dict[MacClass, float] = Field(default_factory=dict)
-    ps_per_activation_byte: float = Field(0.0, ge=0)
-    ps_per_weight_byte: float = Field(0.0, ge=0)
-    us_per_op: float = Field(0.0, ge=0)
-    us_per_inference: float = Field(0.0, ge=0)
+    ns: dict[Term, float] = Field(default_factory=dict, description="nanoseconds a unit")
     seen: tuple[str, ...] = Field((), description="operator classes that the fit saw")
     seen_macs: tuple[int, int] | None = Field(
         None, description="multiply-accumulates of the smallest and the largest network of the fit"
     )
 
-    @field_validator("ps_per_mac")
+    @field_validator("ns")
     @classmethod
-    def _not_negative(cls, value: dict[MacClass, float]) -> dict[MacClass, float]:
+    def _not_negative(cls, value: dict[Term, float]) -> dict[Term, float]:
         if any(number < 0 for number in value.values()):
             raise ValueError("must not be negative")
         return value
@@ -164,17 +192,31 @@ class Published(Document):
 
 
 class PredictionError(Document):
-    """How far predictions of latency were from measurements that the fit had not seen.
+    """How far predictions were from measurements that the fit had not seen.
 
     Attributes:
-        low: 10th percentile of measured over predicted.
-        high: 90th percentile of measured over predicted.
+        median_pct: median of |predicted / measured - 1|, each model left out in turn.
+        p90_pct: 90th percentile of the same.
+        low: measured over predicted lies below it for one model in ten.
+        high: measured over predicted lies above it for one model in ten.
+        coverage_pct: share of models within an interval that was made without them.
+        family_median_pct: median with all models of a family left out in turn; None: one family.
+        family_p90_pct: 90th percentile of the same.
+        unseen_low: as `low`, for networks with operators that the fit never saw.
+        unseen_high: as `high`, for the same.
+        models: how many.
+        method: how the interval was made.
     """
 
     median_pct: float = Field(ge=0)
     p90_pct: float = Field(ge=0)
     low: float = Field(gt=0)
     high: float = Field(gt=0)
+    coverage_pct: float = Field(ge=0, le=100)
+    family_median_pct: float | None = Field(None, ge=0)
+    family_p90_pct: float | None = Field(None, ge=0)
+    unseen_low: float = Field(gt=0)
+    unseen_high: float = Field(gt=0)
     models: int = Field(ge=1)
     method: str
 
@@ -194,6 +236,14 @@ class Target(Document):
     title: str
     device_class: DeviceClass
     reference: tuple[Reference, ...] = ()
+    unseen: tuple[Reference, ...] = Field(
+        (),
+        description="other measurements of the same hardware and runtime: never fitted, only "
+        "compared with (benchmarks/prediction.py)",
+    )
+    fit: tuple[FitSpec, ...] = Field(
+        (), description="how the costs are fitted (benchmarks/fit_targets.py)"
+    )
     sources: tuple[Source, ...] = ()
     runtime: RuntimeSpec
     precisions: dict[Precision, Precision | None] = Field(
@@ -208,7 +258,10 @@ class Target(Document):
     channel_multiple: int = Field(1, ge=1, description="channels that fill the kernel's tiles")
     measurements: tuple[Published, ...] = ()
     error: dict[Precision, PredictionError] | None = Field(
-        None, description="None: not compared with measurements"
+        None, description="of latency; None: not compared with measurements"
+    )
+    energy_error: dict[Precision, PredictionError] | None = Field(
+        None, description="of energy; None: not compared with measurements"
     )
     assumed: dict[str, str] = Field(
         default_factory=dict, description="key of an unpublished figure, and the reason for it"
@@ -223,6 +276,9 @@ class Target(Document):
         names = [processor.name for processor in self.processors]
         if len(set(names)) != len(names):
             raise ValueError("two processors have one name")
+        strangers = sorted({spec.processor for spec in self.fit} - set(names))
+        if strangers:
+            raise ValueError(f"fit: no processor is named '{strangers[0]}'")
         if self.power and set(self.power.active_w) != set(names):
             raise ValueError(f"power.active_w must name each processor: {', '.join(names)}")
         costed = {precision for processor in self.processors for precision in processor.costs}
@@ -237,6 +293,7 @@ def _sources_used(target: Target) -> Iterator[str]:
         target.memory,
         target.power,
         target.vehicle,
+        *target.fit,
         *target.measurements,
         *(processor.link for processor in target.processors),
         *(costs for processor in target.processors for costs in processor.costs.values()),

@@ -14,10 +14,14 @@ from tests.profiling.graphs import GraphMaker, small_cnn
 
 COSTS = KernelCosts(
     origin="assumed",
-    ps_per_mac={"conv": 100.0, "dense": 300.0},
-    ps_per_activation_byte=10.0,
-    ps_per_weight_byte=20.0,
-    us_per_op=2.0,
+    ns={
+        "mac.conv": 0.1,
+        "mac.dense": 0.3,
+        "activation_byte": 0.01,
+        "weight_byte": 0.02,
+        "op": 2000.0,
+        "patch": 0.04,
+    },
 )
 CPU = Processor(name="cpu", kind="cpu", rules="litert-cpu", costs={"int8": COSTS})
 MEMORY = MemorySpec(ram_bytes=1 << 30, cache_bytes=1000, bandwidth_gb_s=1.0)

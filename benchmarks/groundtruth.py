@@ -1,0 +1,138 @@
+"""The table of published measurements, joined with the structures of its networks."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from structures import retyped, structure
+
+from edgekit.graph.read import read_graph
+from edgekit.graph.types import Graph
+from edgekit.profiling.fit import Sample, sample
+from edgekit.schema.names import Precision
+from edgekit.schema.target import FitSpec, Reference, Source, Target
+
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("EDGEKIT_SHARED", ROOT.parent / "shared"))
+TABLE = SHARED / "groundtruth" / "measurements.csv"
+CACHE = ROOT / "build" / "structures"
+
+Row = Mapping[str, str]
+
+MODEL_FILES = {
+    "MLPerf Tiny AD FC-AutoEncoder": "mlperf_tiny_ad_int8.tflite",
+    "MLPerf Tiny IC ResNet-8": "mlperf_tiny_ic_int8.tflite",
+    "MLPerf Tiny KWS DS-CNN": "mlperf_tiny_kws_int8.tflite",
+    "MLPerf Tiny VWW MobileNetV1-0.25-96": "mlperf_tiny_vww_int8.tflite",
+    "MobileNet v2 DeepLab v3 dm0.5": "coral_deeplabv3_mnv2_dm05_pascal_quant.tflite",
+}
+
+_FAMILIES = (
+    "mobilenet-v1", "mobilenet-v2", "mobilenet-v3", "efficientnet-lite", "efficientnet", "mnasnet",
+    "inception", "resnet", "densenet", "vgg", "shufflenet", "squeezenet", "yolo", "nasnet",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Samples and the rows of the table that they came from."""
+
+    samples: tuple[Sample, ...]
+    rows: tuple[Row, ...]
+    unknown: int  # rows whose network's structure is not known
+
+
+def table(path: Path) -> list[Row]:
+    """Rows that may be fitted: not suspect, one inference at a time.
+
+    Raises:
+        SystemExit: the table is not there.
+    """
+    if not path.is_file():
+        raise SystemExit(
+            f"no measurements at {path}: set EDGEKIT_SHARED to the folder of shared material"
+        )
+    with path.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    return [
+        row
+        for row in rows
+        if not row["suspect"] and row["latency_kind"] == "single" and float(row["latency_ms"] or 0)
+    ]
+
+
+def matching(rows: Sequence[Row], references: Sequence[Reference]) -> list[Row]:
+    """The rows that the references name."""
+    wanted = [
+        {"device": r.device, "runtime": r.runtime, "precision": r.precision}
+        | ({"threads": str(r.threads)} if r.threads else {})
+        | ({"source": r.source} if r.source else {})
+        for r in references
+    ]
+    return [r for r in rows if any(all(r[k] == v for k, v in want.items()) for want in wanted)]
+
+
+def references(target: Target, spec: FitSpec) -> tuple[Reference, ...]:
+    """What a fit is made of: its own references, or the target's of its precision."""
+    return spec.reference or tuple(r for r in target.reference if r.precision == spec.precision)
+
+
+def measured(
+    rows: Sequence[Row], target: Target, precision: Precision, *,
+    processor: str | None = None, folder: Path = CACHE,
+) -> Measured:  # fmt: skip
+    """The measured networks whose structure is known, placed on the target."""
+    samples, used = [], []
+    for row in rows:
+        graph = network(row["model_name"], precision, folder)
+        if graph is None:
+            continue
+        energy = float(row["energy_uj"]) * 1e-6 if row["energy_uj"] else None
+        samples.append(
+            sample(
+                graph, target, model=row["model_name"], family=family(row["model_name"]),
+                latency_s=float(row["latency_ms"]) * 1e-3, energy_j=energy, processor=processor,
+            )
+        )  # fmt: skip
+        used.append(row)
+    return Measured(tuple(samples), tuple(used), len(rows) - len(used))
+
+
+def fit_data(rows: Sequence[Row], target: Target, spec: FitSpec, folder: Path = CACHE) -> Measured:
+    """The measurements that a fit of a target is made of."""
+    # Measurements of its own mean that the processor was measured without the others.
+    alone = spec.processor if spec.reference and len(target.processors) > 1 else None
+    chosen = matching(rows, references(target, spec))
+    return measured(chosen, target, spec.precision, processor=alone, folder=folder)
+
+
+@cache
+def network(name: str, precision: Precision, folder: Path = CACHE) -> Graph | None:
+    """The structure of a network of the table, from its file or by name."""
+    if name in MODEL_FILES:
+        graph = read_graph(SHARED / "models" / MODEL_FILES[name])
+        return graph if precision == "int8" else retyped(graph, precision)
+    return structure(name, precision, folder)
+
+
+def family(name: str) -> str:
+    """The family of a network, by its name; a name of no known family is its own."""
+    plain = re.sub(r"mobilenetv", "mobilenet-v", name.lower().replace("_", "-").replace(" ", "-"))
+    return next((known for known in _FAMILIES if known in plain), plain)
+
+
+def source_id(title: str, target: Target) -> str:
+    """The target's source whose title begins most like the one in the table."""
+
+    def common(source: Source) -> int:
+        pairs = zip(source.title, title, strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    return max(target.sources, key=common).id

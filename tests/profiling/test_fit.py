@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgekit.base.errors import TargetError
+from edgekit.graph.types import Graph
+from edgekit.profiling.fit import Sample, fit_costs, non_negative, predict, sample
+from edgekit.profiling.fit_energy import energy_error, fit_power
+from edgekit.profiling.targets import load_target
+from edgekit.schema.target import FitSpec, KernelCosts, Target, Term
+from tests.profiling.graphs import GraphMaker
+
+COSTS: dict[Term, float] = {
+    "mac.conv": 0.2,
+    "mac.pointwise": 0.1,
+    "mac.dense": 0.1,
+    "mac.depthwise": 0.3,
+    "mac.depthwise_large": 0.3,
+    "activation_byte": 0.5,
+    "weight_byte": 0.25,
+    "op": 20_000.0,
+    "inference": 300_000.0,
+    "patch": 1.5,
+}
+SPEC = FitSpec(processor="cpu", precision="int8", source="mlperf-v2.0")
+
+
+def network(rng: random.Random, *, dense_only: bool = False) -> Graph:
+    """A chain of operators with random channels."""
+    size, channels = rng.choice([8, 16, 32]), rng.choice([8, 16, 32])
+    make = GraphMaker((1, size, size, channels))
+    for _ in range(0 if dense_only else rng.randint(1, 6)):
+        wider = rng.choice([8, 24, 48, 64])
+        kernel = rng.choice([1, 3, 5])
+        make.op("CONV_2D", "pointwise" if kernel == 1 else "conv", (1, size, size, wider),
+                weights=((wider, kernel, kernel, channels),),
+                macs=size * size * wider * kernel * kernel * channels)  # fmt: skip
+        make.op("DEPTHWISE_CONV_2D", "depthwise", (1, size, size, wider),
+                weights=((1, 3, 3, wider),), macs=size * size * wider * 9)  # fmt: skip
+        channels = wider
+        if rng.random() < 0.5:
+            make.op("RELU", "activation", (1, size, size, channels))
+    make.op("MEAN", "reduce", (1, channels))
+    units = rng.choice([10, 100, 1000, 4000])
+    make.op("FULLY_CONNECTED", "dense", (1, units), weights=((units, channels),),
+            macs=units * channels)  # fmt: skip
+    return make.graph()
+
+
+def with_ns(target: Target, ns: dict[Term, float]) -> Target:
+    first, *rest = target.processors
+    costs = KernelCosts(origin="assumed", ns=ns)
+    first = first.model_copy(update={"costs": {"int8": costs}})
+    return target.model_copy(update={"processors": (first, *rest)})
+
+
+def measured(
+    target: Target, count: int = 24, *, noise: float = 0.0, dense_only: bool = False
+) -> list[Sample]:
+    """Networks that take just as long as the target says, but for the noise."""
+    rng = random.Random(0)
+    samples = []
+    for number in range(count):
+        graph = network(rng, dense_only=dense_only)
+        made = sample(graph, target, model=f"n{number}", family=f"f{number % 4}", latency_s=1.0)
+        seconds = predict(made, target).seconds * (1 + noise * rng.gauss(0, 1))
+        samples.append(
+            sample(graph, target, model=f"n{number}", family=f"f{number % 4}", latency_s=seconds)
+        )
+    return samples
+
+
+@pytest.fixture(scope="module")
+def board() -> Target:
+    return with_ns(load_target("raspberry-pi-4"), COSTS)
+
+
+def test_the_costs_that_made_the_measurements_are_found(board: Target) -> None:
+    fit = fit_costs(measured(board), with_ns(board, {}), SPEC)
+    found = fit.target.processors[0].costs["int8"]
+    for term in ("mac.conv", "mac.pointwise", "op", "inference", "patch"):
+        assert found.ns[term] == pytest.approx(COSTS[term], rel=0.02), term  # type: ignore[index]
+    assert found.origin == "fitted"
+    assert found.measurements == 24
+    assert found.seen == ("activation", "conv", "dense", "depthwise", "pointwise", "reduce")
+    assert fit.error is not None
+    assert fit.error.p90_pct < 0.1
+    assert fit.error.family_p90_pct is not None
+    assert fit.error.family_p90_pct < 0.1
+
+
+def test_the_error_is_that_of_models_left_out(board: Target) -> None:
+    samples = measured(board, 40, noise=0.05)
+    fit = fit_costs(samples, board, SPEC)
+    assert fit.error is not None
+    # 5% of normal noise has a median of 3.4% by itself, and the fit adds to it.
+    assert 2.5 < fit.error.median_pct < 8
+    assert fit.error.low < 1 < fit.error.high
+    assert fit.error.unseen_low <= fit.error.low < fit.error.high <= fit.error.unseen_high
+    # By hand: without the first model.
+    without = fit_costs(samples[1:], board, SPEC, validate=False)
+    ratio = samples[0].latency_s / predict(samples[0], without.target).seconds
+    assert fit.residuals[0].ratio == pytest.approx(ratio)
+    assert without.error is None
+
+
+def test_what_no_measurement_had_gets_no_cost(board: Target) -> None:
+    fit = fit_costs(measured(board, 8, dense_only=True), board, SPEC)
+    costs = fit.target.processors[0].costs["int8"]
+    assert not {"mac.conv", "mac.depthwise", "patch"} & set(costs.ns)
+
+
+def test_the_speed_of_a_link_is_fitted() -> None:
+    coral = load_target("coral-usb")
+    spec = FitSpec(
+        processor="edgetpu", precision="int8", source="coral-benchmarks", parameters="edgetpu"
+    )
+    first, host = coral.processors
+    assert first.link is not None
+    link = first.link.model_copy(update={"gb_per_s": 0.25, "us_per_transfer": 0.0})
+    fast = KernelCosts(origin="assumed", ns={"mac.conv": 0.001, "inference": 1000.0})
+    slow = first.model_copy(update={"link": link, "costs": {"int8": fast}})
+    truth = coral.model_copy(update={"processors": (slow, host)})
+    rng = random.Random(1)
+    samples = []
+    for number in range(12):
+        units = rng.choice([512, 1024, 2048, 6000])
+        make = GraphMaker((1, units))
+        make.op("FULLY_CONNECTED", "dense", (1, units), weights=((units, units),), macs=units**2)
+        made = sample(make.graph(), truth, model=f"n{number}", family="mlp", latency_s=1.0)
+        seconds = predict(made, truth).seconds
+        samples.append(
+            sample(make.graph(), truth, model=f"n{number}", family="mlp", latency_s=seconds)
+        )
+    fitted = fit_costs(samples, coral, spec).target.processors[0].link
+    assert fitted is not None
+    assert fitted.gb_per_s == pytest.approx(0.25, rel=0.02)
+
+
+def test_power_is_found_from_energies(board: Target) -> None:
+    assert board.power is not None
+    true = board.power.model_copy(update={"active_w": {"cpu": 2.0}, "pj_per_mac": 40.0})
+    samples = [
+        sample(
+            s.view.graph, board, model=s.model, family=s.family, latency_s=s.latency_s,
+            energy_j=(true.idle_w + 2.0) * s.latency_s + s.view.graph.macs * 40e-12,
+        )
+        for s in measured(board)
+    ]  # fmt: skip
+    power = fit_power(samples, board).power
+    assert power is not None
+    assert power.active_w["cpu"] == pytest.approx(2.0, rel=1e-3)
+    assert power.pj_per_mac == pytest.approx(40.0, rel=1e-3)
+    error = energy_error(samples, board, SPEC)
+    assert error is not None
+    assert error.p90_pct < 0.5
+    assert energy_error(measured(board), board, SPEC) is None
+    assert fit_power(measured(board), board) is board
+
+
+def test_what_cannot_be_fitted_says_why(board: Target) -> None:
+    with pytest.raises(TargetError, match="nothing to fit cpu int8 to"):
+        fit_costs([], board, SPEC)
+    unknown = SPEC.model_copy(update={"parameters": "cpus"})
+    with pytest.raises(TargetError, match="unknown parameters 'cpus'"):
+        fit_costs(measured(board, 4), board, unknown)
+
+
+def optimal(matrix: Sequence[Sequence[float]], wanted: Sequence[float]) -> bool:
+    """Karush, Kuhn and Tucker's conditions of the non-negative least squares problem."""
+    a, b = np.array(matrix), np.array(wanted)
+    x = non_negative(a, b)
+    gradient = a.T @ (a @ x - b)
+    tolerance = 1e-7 * max(1.0, float(np.abs(a).max()) ** 2) * max(1.0, float(np.abs(x).max()))
+    return bool(
+        np.all(x >= 0)
+        and np.all(gradient >= -tolerance)
+        and np.all(np.abs(gradient[x > 0]) <= tolerance)
+    )
+
+
+@settings(max_examples=50)
+@given(
+    st.integers(1, 5).flatmap(
+        lambda columns: st.lists(
+            st.lists(st.floats(0.01, 100), min_size=columns, max_size=columns),
+            min_size=columns, max_size=12,
+        )
+    )
+)  # fmt: skip
+def test_non_negative_is_optimal(matrix: list[list[float]]) -> None:
+    assert optimal(matrix, [1.0] * len(matrix))
+
+
+def test_a_robust_fit_ignores_an_outlier() -> None:
+    x = np.linspace(1, 10, 20)
+    wanted = 3 * x
+    wanted[4] *= 10
+    assert non_negative(x[:, None], wanted, robust=True)[0] == pytest.approx(3, rel=0.01)
+    assert non_negative(x[:, None], wanted)[0] > 3.05

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from edgekit.profiling.residuals import (
+    Residual,
+    coverage_pct,
+    interval,
+    median_pct,
+    p90_pct,
+    unseen_interval,
+    within_pct,
+)
+
+
+def residuals(ratios: list[float], families: int = 1) -> list[Residual]:
+    return [Residual(f"m{i}", f"f{i % families}", ratio) for i, ratio in enumerate(ratios)]
+
+
+@pytest.mark.parametrize("count", [3, 4, 8, 9, 15, 40])
+def test_the_next_ratio_is_in_the_interval_four_times_in_five(count: int) -> None:
+    rng = np.random.default_rng(count)
+    draws = np.exp(rng.normal(0.05, 0.1, size=(4000, count + 1)))
+    inside = 0
+    for row in draws:
+        low, high = interval(row[:-1].tolist())
+        inside += low <= row[-1] <= high
+    assert inside / len(draws) == pytest.approx(0.8, abs=0.03)
+
+
+def test_few_residuals_give_a_wide_interval() -> None:
+    few = [0.9, 1.0, 1.1]
+    low, high = interval(few)
+    assert low < min(few) < max(few) < high
+    with pytest.raises(ValueError, match="two"):
+        interval([1.0])
+
+
+def test_percentages() -> None:
+    found = residuals([1.0, 1.25, 0.8, 2.0])  # predicted: exact, 20% low, 25% high, 50% low
+    assert median_pct(found) == pytest.approx(22.5)
+    assert p90_pct(found) == pytest.approx(np.percentile([0, 20, 25, 50], 90))
+    assert within_pct(found, 20.0001) == 50
+
+
+def test_coverage_leaves_the_model_out() -> None:
+    assert coverage_pct(residuals([1.0] * 9 + [5.0])) == 90  # all but the outlier
+    assert coverage_pct(residuals([1.0, 1.0, 1.0, 2.0])) == 75
+
+
+def test_unseen_operators_widen_the_interval() -> None:
+    found = residuals([0.95, 1.0, 1.05, 1.02, 0.97])
+    low, high = interval([r.ratio for r in found])
+    # Without families: the logarithms doubled.
+    wide = unseen_interval(found, [])
+    assert wide == pytest.approx((math.exp(2 * math.log(low)), math.exp(2 * math.log(high))))
+    # With families: their own residuals, and never the narrower interval.
+    far = residuals([0.5, 1.0, 1.6, 1.2], families=4)
+    assert unseen_interval(found, far) == interval([r.ratio for r in far])
+    near = residuals([1.0, 1.0, 1.0, 1.0], families=4)
+    assert unseen_interval(found, near) == (low, high)
