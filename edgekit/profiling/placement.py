@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from edgekit.graph.types import Op
 from edgekit.profiling.rules import RULE_SETS, OpView, RuleSet
+from edgekit.profiling.rules.base import finding
 from edgekit.profiling.view import WEIGHTED, GraphView
-from edgekit.schema.results import Finding
+from edgekit.schema.results import Finding, Severity
 from edgekit.schema.target import Target
 
 # What the Edge TPU compiler leaves behind: the file is already compiled for its processor.
@@ -21,7 +22,8 @@ class OpPlacement:
 
     Attributes:
         where: name of the processor, or None if none of the target takes it.
-        findings: broken rules: those of the processors before `where`.
+        findings: broken rules: those of the processors before `where`, and what makes it slow
+            there.
     """
 
     where: str | None
@@ -52,15 +54,9 @@ def _findings(view: GraphView, op: Op, rules: RuleSet, target: Target) -> list[F
     if op.kind in WEIGHTED:
         precision = view.op_precision(op)
         if precision not in target.precisions:
-            return [
-                Finding(
-                    rule="precision",
-                    found=precision,
-                    allowed=", ".join(target.precisions),
-                    severity="blocks",
-                    fix=f"export with --precision {next(iter(target.precisions))}",
-                )
-            ]
+            allowed = ", ".join(target.precisions)
+            fix = f"export with --precision {next(iter(target.precisions))}"
+            return [finding(op, "precision", precision, allowed, fix=fix, severity="blocks")]
     if op.name in COMPILED and COMPILED[op.name] == rules.name:
         return []
     return rules.findings(OpView(view, op))
@@ -74,35 +70,39 @@ def _with_downstream(
     result: list[list[Finding]] = []
     for op, own in zip(view.graph.ops, findings, strict=True):
         found = list(own)
-        if not found and tainted.intersection(op.inputs):
-            found = [_DOWNSTREAM.model_copy(update={"allowed": _downstream_rule(rules)})]
+        if not _blocking(found) and tainted.intersection(op.inputs):
+            found = [_downstream(op, rules)]
         result.append(found)
         entry = op.kind == "quantize" and any(index in inputs for index in op.inputs)
-        if found and not entry:
+        if _blocking(found) and not entry:
             tainted.update(op.outputs)
     return result
 
 
-_DOWNSTREAM = Finding(
-    rule="partition",
-    found="comes after an operator that stays on the CPU",
-    allowed="",
-    severity="blocks",
-    fix="replace the operator before it that is not mapped, or move it to the end",
-)
+def _downstream(op: Op, rules: RuleSet) -> Finding:
+    return finding(
+        op,
+        "partition",
+        "comes after an operator that stays on the CPU",
+        f"{rules.title} compiler makes one subgraph: what follows an unmapped operator stays out",
+        fix="replace the operator before it that is not mapped, or move it to the end",
+        severity="blocks",
+    )
 
 
-def _downstream_rule(rules: RuleSet) -> str:
-    return f"{rules.title} compiler makes one subgraph: what follows an unmapped operator stays out"
+def _blocking(findings: Sequence[Finding]) -> list[Finding]:
+    return [found for found in findings if found.severity == "blocks"]
 
 
 def _place(target: Target, findings: Sequence[list[Finding]]) -> OpPlacement:
     passed: list[Finding] = []
     for processor, found in zip(target.processors, findings, strict=True):
-        if not found:
-            marked = tuple(f.model_copy(update={"severity": "fallback"}) for f in passed)
-            return OpPlacement(processor.name, marked)
-        passed += found
-    return OpPlacement(
-        None, tuple(f.model_copy(update={"severity": "unsupported"}) for f in passed)
-    )
+        blocking = _blocking(found)
+        if not blocking:
+            return OpPlacement(processor.name, (*_marked(passed, "fallback"), *found))
+        passed += blocking
+    return OpPlacement(None, _marked(passed, "unsupported"))
+
+
+def _marked(findings: Sequence[Finding], severity: Severity) -> tuple[Finding, ...]:
+    return tuple(found.model_copy(update={"severity": severity}) for found in findings)

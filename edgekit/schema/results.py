@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -115,14 +115,34 @@ class ProfileReport(Document):
     profiles: tuple[Profile, ...]
 
 
+Severity = Literal[
+    "blocks",  # the processor does not take the operator; said of a processor, before placement
+    "fallback",  # the operator runs, on a lesser processor
+    "slow",  # the operator runs where it should, on a slower kernel than others have
+    "unsupported",  # the operator, or the file, runs nowhere on the target
+    "does_not_fit",  # a memory of the target is too small
+]
+"""What a finding means for the model; a report never says `blocks`."""
+
+
 class Finding(Document):
-    """One broken rule: what was found, what is allowed, and the fix."""
+    """One broken rule: what was found, what is allowed, and the fix.
+
+    Attributes:
+        rule: id of the rule, as `edgekit targets rules` lists it.
+        op: name of the operator in its format; None for a fault of the whole file.
+        index: position of the operator in the file.
+        layer: the Keras layer that the operator came from, as far as the file tells.
+    """
 
     rule: str
     found: str
     allowed: str
-    severity: str
+    severity: Severity
     fix: str
+    op: str | None = None
+    index: int | None = None
+    layer: str | None = None
 
 
 class OpCheck(Document):
