@@ -4,7 +4,8 @@ Two planners are followed. "tflite" is TensorFlow Lite's ArenaPlanner (greedy by
 Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020): graph inputs
 and outputs are never overwritten, and some operators write over their input. "tflm" is TensorFlow
 Lite Micro's GreedyMemoryPlanner (greedy by size, first fit): inputs are free after their last use,
-nothing is shared. Scratch buffers are the kernels' secret and come in only if they are given.
+nothing is shared. What a kernel needs besides its tensors is in `memory_scratch`; what TensorFlow
+Lite Micro keeps at the other end of its arena is in `memory_tail`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from operator import attrgetter
 from typing import Literal
@@ -65,12 +67,17 @@ class MemoryPlan:
         arena_bytes: size of the arena.
         peak_bytes: largest sum of blocks live at once; no packing can do with less.
         peak_op: index of the operator where that is.
+        persistent: TFLite's second arena, for what outlives an inference: variables, and weights
+            that are dequantized before the first one. Not in the figures above.
+        persistent_bytes: size of the second arena.
     """
 
     blocks: tuple[Block, ...]
     arena_bytes: int
     peak_bytes: int
     peak_op: int
+    persistent: tuple[Block, ...] = ()
+    persistent_bytes: int = 0
 
 
 def plan(
@@ -82,7 +89,7 @@ def plan(
 ) -> MemoryPlan:
     """Plans the arena of a graph's activations; free dimensions count as 1.
 
-    Weights are not in the arena, except those that TFLite dequantizes at its start.
+    Weights are not in the arena. TFLite Micro's variables are in the tail of its arena.
 
     Args:
         graph: any graph; its operators in execution order.
@@ -91,7 +98,14 @@ def plan(
         scratch: buffers that kernels ask for: (index of the operator, bytes).
     """
     step = ALIGNMENT[planner] if alignment is None else alignment
-    blocks = _tflm_blocks(graph) if planner == "tflm" else _tflite_blocks(graph)
+    persistent: list[Block] = []
+    if planner == "tflm":
+        blocks = _tflm_blocks(graph)
+    else:
+        everything = _tflite_blocks(graph)
+        kept = _kept(graph)
+        blocks = [block for block in everything if block.tensor not in kept]
+        persistent = [block for block in everything if block.tensor in kept]
     blocks += [Block(None, size, op, op) for op, size in scratch]
     if planner == "tflm":
         padded = [replace(block, bytes=-(-block.bytes // step) * step) for block in blocks]
@@ -100,13 +114,22 @@ def plan(
         placed = pack(order, alignment=step, best_fit=False)
     else:
         end = len(graph.ops)
-        order = sorted(
-            blocks, key=lambda b: (0, 0, 0) if _stays(b, end) else (1, -b.bytes, b.first)
-        )
-        placed = pack(order, alignment=step, best_fit=True)
-    peak_bytes, peak_op = _peak(blocks, len(graph.ops))
-    arena = max((block.offset + block.bytes for block in placed), default=0)
-    return MemoryPlan(tuple(placed), arena, peak_bytes, peak_op)
+        placed = pack(sorted(blocks, key=partial(_turn, end)), alignment=step, best_fit=True)
+    persistent = pack(persistent, alignment=step, best_fit=True)
+    live = live_bytes(blocks, len(graph.ops))
+    peak = max(live)
+    return MemoryPlan(
+        tuple(placed), _end(placed), peak, live.index(peak), tuple(persistent), _end(persistent)
+    )
+
+
+def live_bytes(blocks: Iterable[Block], ops: int) -> list[int]:
+    """Bytes that are in use while each operator runs; one number for a graph without any."""
+    changes = [0] * (ops + 2)
+    for block in blocks:
+        changes[block.first] += block.bytes
+        changes[block.last + 1] -= block.bytes
+    return list(accumulate(changes))[: max(ops, 1)]
 
 
 def pack(order: Iterable[Block], *, alignment: int, best_fit: bool) -> list[Block]:
@@ -140,18 +163,24 @@ def pack(order: Iterable[Block], *, alignment: int, best_fit: bool) -> list[Bloc
     return placed
 
 
-def _stays(block: Block, end: int) -> bool:
-    return block.first == 0 and block.last == end
+def _turn(end: int, block: Block) -> tuple[int, ...]:
+    """When ArenaPlanner places a block; of equals, scratch and the last output come first."""
+    if block.first == 0 and block.last == end:
+        return (0,)
+    if block.tensor is None:
+        return (1, -block.bytes, block.first, 0)
+    return (1, -block.bytes, block.first, 1, -block.tensor)
 
 
-def _peak(blocks: Sequence[Block], ops: int) -> tuple[int, int]:
-    changes = [0] * (ops + 2)
-    for block in blocks:
-        changes[block.first] += block.bytes
-        changes[block.last + 1] -= block.bytes
-    live = list(accumulate(changes))[: max(ops, 1)]
-    peak = max(live)
-    return peak, live.index(peak)
+def _end(blocks: Iterable[Block]) -> int:
+    return max((block.offset + block.bytes for block in blocks), default=0)
+
+
+def _kept(graph: Graph) -> set[int]:
+    """What TFLite keeps in its persistent arena."""
+    if graph.format != "tflite":
+        return set()
+    return _fixed(graph) | variables(graph)
 
 
 def _tflm_blocks(graph: Graph) -> list[Block]:
@@ -208,12 +237,16 @@ def _fixed(graph: Graph) -> set[int]:
     return fixed
 
 
-def _whole_life(graph: Graph) -> list[int]:
-    """Inputs, and variables: read, but neither constants of the file nor made by an operator."""
-    made = {tensor for op in graph.ops for tensor in op.outputs}
+def variables(graph: Graph) -> set[int]:
+    """Tensors that are neither constants of the file, nor inputs, nor made by an operator."""
+    given = {tensor for op in graph.ops for tensor in op.outputs}
+    given.update(port.tensor for port in graph.inputs)
     read = {tensor for op in graph.ops for tensor in op.inputs}
-    variables = sorted(i for i in read - made if not graph.tensors[i].constant)
-    return [*(port.tensor for port in graph.inputs), *variables]
+    return {tensor for tensor in read - given if not graph.tensors[tensor].constant}
+
+
+def _whole_life(graph: Graph) -> list[int]:
+    return [*(port.tensor for port in graph.inputs), *sorted(variables(graph))]
 
 
 def _references(graph: Graph, home: Mapping[int, int]) -> dict[int, int]:
