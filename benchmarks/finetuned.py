@@ -65,13 +65,14 @@ def run_structured(trained: Reference, folder: Path, *, seed: int = 0) -> list[R
 def run_chain(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
     """QAT alone, and prune, cluster, QAT, beside the float file, in LiteRT."""
     folder.mkdir(parents=True, exist_ok=True)
-    epochs = chain_epochs(trained)
-    rate = f"learning_rate={fine_tuning_rate(trained)!r}"
-    last = f"qat(epochs={epochs['qat']}, {rate})"
+    words = {
+        step: f"epochs={epochs}, learning_rate={rate!r}"
+        for step, (epochs, rate) in chain_steps(trained).items()
+    }
     chain = (
-        f"prune(sparsity={SPARSITY}, epochs={epochs['prune']}, {rate})",
-        f"cluster(clusters={CLUSTERS}, epochs={epochs['cluster']}, {rate})",
-        f"qat(epochs={epochs['qat']}, {rate}, codebooks=kernel)",
+        f"prune(sparsity={SPARSITY}, {words['prune']})",
+        f"cluster(clusters={CLUSTERS}, {words['cluster']})",
+        f"qat({words['qat']}, codebooks=kernel, distill=0.5)",
     )
     whole = folder / "float.keras"
     save_model(trained.model, whole)
@@ -79,19 +80,18 @@ def run_chain(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
     with child("tensorflow") as worker:
         made = [("litert", "float", exported(job, trained, worker, "", 0.0))]
     rows = measured(trained, made, seed=seed)
-    rows += _run(trained, folder, "edgekit qat", (last,), seed)
+    rows += _run(trained, folder, "edgekit qat", (f"qat({words['qat']})",), seed)
     return rows + _run(trained, folder, "edgekit chain", chain, seed)
 
 
-def chain_epochs(trained: Reference) -> dict[str, int]:
-    """Epochs of each step, for edgekit and tfmot alike."""
-    count = max(4, trained.train.epochs // 4)
-    return {"prune": 2 * count, "cluster": count, "qat": count}
+def chain_steps(trained: Reference) -> dict[str, tuple[int, float]]:
+    """Epochs and learning rate of each step, for edgekit and tfmot alike.
 
-
-def fine_tuning_rate(trained: Reference) -> float:
-    """A quarter of the training's, as edgekit's passes have it by default."""
-    return trained.train.optimizer.learning_rate / 4
+    Pruning trains once more as the network was trained, at the same rate (Renda et al. 2020).
+    """
+    epochs, rate = trained.train.epochs, trained.train.optimizer.learning_rate
+    tuning = (max(4, epochs // 4), rate / 4)
+    return {"prune": (epochs, rate), "cluster": tuning, "qat": tuning}
 
 
 def _half(trained: Reference, block: int) -> tuple[str]:

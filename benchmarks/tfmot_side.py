@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from finetuned import CLUSTERS, SPARSITY, chain_epochs, fine_tuning_rate
+from finetuned import CLUSTERS, SPARSITY, chain_steps
 from numpy.typing import NDArray
 from peers import Made
 from ptq import Row, measured
@@ -40,7 +40,7 @@ _WORKER = Path(__file__).with_name("tfmot_worker.py")
 
 
 def run_tfmot(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
-    """QAT, and the chain of pruning, clustering and QAT, by tfmot with edgekit's epochs and rate.
+    """QAT, and the chain of pruning, clustering and QAT, by tfmot with edgekit's epochs and rates.
 
     Returns:
         A row a file, all in LiteRT; a network that tfmot refuses has the exact error in its row.
@@ -59,10 +59,11 @@ def _tfmot(
     seed: int,
 ) -> Made:
     """One method in tfmot's environment."""
-    budget = chain_epochs(trained)
+    steps = chain_steps(trained)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    settings = f"{', '.join(PINS[1:3])}, epochs {budget if method == 'chain' else budget['qat']}"
+    told = steps if method == "chain" else steps["qat"]
+    settings = f"{', '.join(PINS[1:3])}, epochs and learning rate {told}"
     data = trained.dataset
     network, weights = described(trained.model)
     (folder / "network.json").write_text(json.dumps(network))
@@ -75,8 +76,7 @@ def _tfmot(
     request = {
         "method": method,
         "seed": seed,
-        "epochs": budget,
-        "learning_rate": fine_tuning_rate(trained),
+        "steps": steps,
         "batch_size": trained.train.batch_size,
         "loss": "sparse_categorical_crossentropy" if data.classes else "mse",
         "sparsity": SPARSITY,

@@ -126,11 +126,10 @@ class _Tuning:
     def __init__(self, request: dict[str, Any], x: list[Any], y: Any) -> None:
         self.request, self.x, self.y = request, x, y
 
-    def __call__(self, model: Any, epochs: int, callbacks: tuple[Any, ...] = ()) -> None:
+    def __call__(self, model: Any, step: str, callbacks: tuple[Any, ...] = ()) -> None:
+        epochs, rate = self.request["steps"][step]
         keras.utils.set_random_seed(self.request["seed"])
-        model.compile(
-            keras.optimizers.Adam(self.request["learning_rate"]), loss=self.request["loss"]
-        )
+        model.compile(keras.optimizers.Adam(rate), loss=self.request["loss"])
         model.fit(
             self.x,
             self.y,
@@ -146,38 +145,38 @@ class _Tuning:
         return -(-len(self.y) // int(self.request["batch_size"]))
 
 
-def qat(model: Any, tune: _Tuning, epochs: dict[str, int]) -> Any:
+def qat(model: Any, tune: _Tuning) -> Any:
     """Quantization-aware training."""
     aware = tfmot.quantization.keras.quantize_model(model)
-    tune(aware, epochs["qat"])
+    tune(aware, "qat")
     return aware
 
 
-def chain(model: Any, tune: _Tuning, epochs: dict[str, int]) -> Any:
+def chain(model: Any, tune: _Tuning) -> Any:
     """Pruning, sparsity-preserving clustering, and QAT that preserves both."""
     sparsity = tfmot.sparsity.keras
-    steps = int(0.75 * epochs["prune"] * tune.steps)
+    steps = int(0.75 * tune.request["steps"]["prune"][0] * tune.steps)
     # Its default, every 100 steps, would prune hardly ever where an epoch has few steps.
     often = min(100, max(1, steps // 20))
     schedule = sparsity.PolynomialDecay(
         0.0, tune.request["sparsity"], begin_step=0, end_step=steps, frequency=often
     )
     pruned = sparsity.prune_low_magnitude(model, pruning_schedule=schedule)
-    tune(pruned, epochs["prune"], (sparsity.UpdatePruningStep(),))
+    tune(pruned, "prune", (sparsity.UpdatePruningStep(),))
     clustered = cluster.cluster_weights(
         sparsity.strip_pruning(pruned),
         number_of_clusters=tune.request["clusters"],
         cluster_centroids_init=tfmot.clustering.keras.CentroidInitialization.KMEANS_PLUS_PLUS,
         preserve_sparsity=True,
     )
-    tune(clustered, epochs["cluster"])
+    tune(clustered, "cluster")
     quantization = tfmot.quantization.keras
     annotated = quantization.quantize_annotate_model(
         tfmot.clustering.keras.strip_clustering(clustered)
     )
     scheme = tfmot.experimental.combine.Default8BitClusterPreserveQuantizeScheme
     aware = quantization.quantize_apply(annotated, scheme(preserve_sparsity=True))
-    tune(aware, epochs["qat"])
+    tune(aware, "qat")
     return aware
 
 
@@ -198,7 +197,7 @@ def work(folder: Path) -> dict[str, Any]:
         np.testing.assert_allclose(found, samples["wanted"], rtol=0, atol=_TOLERANCE)
         answer["step"] = "tfmot"
         tune = _Tuning(request, x if len(x) > 1 else x[0], samples["y"])
-        aware = {"qat": qat, "chain": chain}[request["method"]](model, tune, request["epochs"])
+        aware = {"qat": qat, "chain": chain}[request["method"]](model, tune)
         answer["step"] = "conversion"
         converter = tf.lite.TFLiteConverter.from_keras_model(aware)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
