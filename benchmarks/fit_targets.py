@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from groundtruth import CACHE, TABLE, Measured, Row, fit_data, source_id, table
+from groundtruth import CACHE, TABLE, Measured, Row, fit_data, prior_data, source_id, table
 
 from edgekit.base.files import write_text
 from edgekit.profiling.fit import CostFit, fit_costs, rounded
@@ -57,7 +57,8 @@ def fitted_document(target: Target, text: str, rows: Sequence[Row], cache: Path)
     fits: list[tuple[FitSpec, Measured]] = []
     for spec in target.fit:
         data = fit_data(rows, target, spec, cache)
-        result = fit_costs(data.samples, target, spec)
+        prior = prior_data(rows, target, spec, cache)
+        result = fit_costs(data.samples, target, spec, prior=prior)
         target = result.target
         report(target.name, spec, data, result)
         if result.error and not spec.reference:
@@ -68,7 +69,12 @@ def fitted_document(target: Target, text: str, rows: Sequence[Row], cache: Path)
     energies = {
         spec.precision: error
         for spec, data in own
-        if (error := energy_error(data.samples, target, spec)) is not None
+        if (
+            error := energy_error(
+                data.samples, target, spec, prior=prior_data(rows, target, spec, cache)
+            )
+        )
+        is not None
     }
     for precision, error in energies.items():
         print(f"{target.name} {precision} energy: median {error.median_pct:.1f}%, "

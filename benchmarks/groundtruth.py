@@ -113,6 +113,19 @@ def fit_data(rows: Sequence[Row], target: Target, spec: FitSpec, folder: Path = 
     return measured(chosen, target, spec.precision, processor=alone, folder=folder)
 
 
+def prior_data(
+    rows: Sequence[Row], target: Target, spec: FitSpec, folder: Path = CACHE
+) -> list[tuple[Sample, ...]]:
+    """Measurements of the same runtime on other boards, board by board and round by round."""
+    alone = spec.processor if len(target.processors) > 1 else None
+    return [
+        measured(
+            matching(rows, [reference]), target, spec.precision, processor=alone, folder=folder
+        ).samples
+        for reference in spec.prior
+    ]
+
+
 @cache
 def network(name: str, precision: Precision, folder: Path = CACHE) -> Graph | None:
     """The structure of a network of the table, from its file or by name."""

@@ -3,10 +3,14 @@
 Costs are non-negative (Lawson and Hanson 1974) with the least relative error. The error is that of
 networks which the fit had not seen: each model, and each family of models, is left out in turn,
 and everything is fitted anew without it, the choice of parameters included.
+
+Where a board has few measurements, those of the same runtime on other boards (the prior) join the
+fit, each board with a speed of its own: kernels are the same, so costs relate to each other alike.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +32,10 @@ from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, works
 from edgekit.schema.target import FitSpec, KernelCosts, PredictionError, Target, Term
 
-_FEWEST = 4  # models: fewer tell nothing about the next
+_FEWEST = 3  # models: fewer tell nothing about the next
 _ROBUST_ROUNDS = 15
+_SPEED_ROUNDS = 10
+_PLENTY = 1.5  # models a cost: with so many there is no need to choose fewer costs
 _SMALL_ERROR = 0.02  # relative errors below it weigh alike in a robust fit
 
 
@@ -130,7 +136,12 @@ def prediction_error(
 
 
 def fit_costs(
-    samples: Sequence[Sample], target: Target, spec: FitSpec, *, validate: bool = True
+    samples: Sequence[Sample],
+    target: Target,
+    spec: FitSpec,
+    *,
+    prior: Sequence[Sequence[Sample]] = (),
+    validate: bool = True,
 ) -> CostFit:
     """Fits the costs of one processor and precision, and the speed of its link.
 
@@ -138,6 +149,8 @@ def fit_costs(
         samples: measurements of one processor set, precision and round.
         target: the other processors' costs are taken as they are.
         spec: what to fit.
+        prior: measurements of the same runtime on other boards, board by board, placed on this
+            target.
         validate: whether to leave models and families out in turn; without it there is no error.
 
     Raises:
@@ -152,7 +165,7 @@ def fit_costs(
         )
     if not samples:
         raise TargetError(f"{target.name}: nothing to fit {spec.processor} {spec.precision} to")
-    design = _Design.of(samples, target, spec)
+    design = _Design.of(samples, target, spec, prior)
     families = PARAMETERS[spec.parameters]
     everything = np.arange(len(samples))
     chosen, solution = _solve(design, families, everything)
@@ -194,19 +207,47 @@ def predict(measured: Sample, target: Target) -> Estimate:
 
 @dataclass(frozen=True)
 class _Design:
-    """What a fit needs of its samples: amounts, and seconds spent on other processors."""
+    """What a fit needs of its samples, its own ones first, then those of the prior.
 
-    samples: Sequence[Sample]
+    Attributes:
+        models: name by sample.
+        boards: number by sample; 0 is the target itself.
+        amounts: of each term by sample.
+        latency: in seconds.
+        known: latency without the other processors' time.
+        macs: multiply-accumulates by sample.
+    """
+
+    models: tuple[str, ...]
+    boards: NDArray[np.int_]
     amounts: tuple[Mapping[Parameter, float], ...]
     latency: NDArray[np.float64]
-    known: NDArray[np.float64]  # latency without the other processors' time
+    known: NDArray[np.float64]
+    macs: NDArray[np.float64]
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], target: Target, spec: FitSpec) -> _Design:
-        latency = np.array([s.latency_s for s in samples])
-        rest = np.array([_elsewhere(s, target, spec) for s in samples])
-        amounts = tuple(_amounts(s, target, spec.processor) for s in samples)
-        return cls(samples, amounts, latency, latency - rest)
+    def of(
+        cls,
+        samples: Sequence[Sample],
+        target: Target,
+        spec: FitSpec,
+        prior: Sequence[Sequence[Sample]],
+    ) -> _Design:
+        together = [(number, s) for number, board in enumerate((samples, *prior)) for s in board]
+        latency = np.array([s.latency_s for _, s in together])
+        rest = np.array([_elsewhere(s, target, spec) for _, s in together])
+        return cls(
+            models=tuple(s.model for _, s in together),
+            boards=np.array([number for number, _ in together]),
+            amounts=tuple(_amounts(s, target, spec.processor) for _, s in together),
+            latency=latency,
+            known=latency - rest,
+            macs=np.array([float(s.view.graph.macs) for _, s in together]),
+        )
+
+    def with_prior(self, rows: NDArray[np.int_]) -> NDArray[np.int_]:
+        """Own rows, and all of the prior."""
+        return np.concatenate([rows, np.flatnonzero(self.boards > 0)])
 
     def system(
         self, parameters: ParameterSet, rows: NDArray[np.int_]
@@ -214,42 +255,61 @@ class _Design:
         """Shares of the measured latency by group (at one second a unit), and those wanted."""
         matrix = [
             [sum(self.amounts[i].get(term, 0.0) for term in group) for group in parameters.groups]
-            for i in rows
+            for i in rows.tolist()
         ]
         return np.array(matrix) / self.latency[rows, None], self.known[rows] / self.latency[rows]
+
+    def solve(self, parameters: ParameterSet, rows: NDArray[np.int_]) -> NDArray[np.float64]:
+        """Seconds a unit by group, on the board of the target."""
+        rows = self.with_prior(rows)
+        matrix, wanted = self.system(parameters, rows)
+        boards = self.boards[rows]
+        if not boards.any():
+            return non_negative(matrix, wanted, robust=parameters.robust)
+        # Speeds relative to the target: first by multiply-accumulates, then with the costs.
+        pace = np.log(self.macs[rows] / self.latency[rows])
+        speeds = np.array([math.exp(pace[boards == b].mean() - pace[boards == 0].mean())
+                           for b in range(boards.max() + 1)])  # fmt: skip
+        for _ in range(_SPEED_ROUNDS):
+            scaled = matrix / speeds[boards, None]
+            solution = non_negative(scaled, wanted, robust=parameters.robust)
+            share = matrix @ solution / wanted
+            for b in range(len(speeds)):
+                own = share[boards == b]
+                speeds[b] = max(float((own**2).sum()) / max(float(own.sum()), 1e-300), 1e-300)
+        return np.asarray(solution / speeds[0])
 
 
 def _solve(
     design: _Design, sets: Sequence[ParameterSet], rows: NDArray[np.int_]
 ) -> tuple[ParameterSet, Mapping[Parameter, float]]:
     """The best set, and the seconds a unit of its terms that the samples in `rows` have."""
-    models = np.array([design.samples[i].model for i in rows])
-    distinct = len(set(models))
+    seen = design.with_prior(rows)
+    distinct = len({(int(design.boards[i]), design.models[i]) for i in seen.tolist()})
     small = [s for s in sets if s.size < distinct] or [min(sets, key=lambda s: s.size)]
-    best = (
-        small[0] if len(small) == 1 else min(small, key=lambda s: _score(design, s, rows, models))
-    )
-    matrix, wanted = design.system(best, rows)
-    solution = non_negative(matrix, wanted, robust=best.robust)
-    met = {term for i in rows for term, amount in design.amounts[i].items() if amount}
+    best = small[0]
+    if len(small) > 1 and distinct < _PLENTY * best.size:
+        best = min(small, key=lambda s: _score(design, s, rows))
+    met = {term for i in seen.tolist() for term, amount in design.amounts[i].items() if amount}
     return best, {
         term: float(value)
-        for group, value in zip(best.groups, solution, strict=True)
+        for group, value in zip(best.groups, design.solve(best, rows), strict=True)
         for term in group
         if met.intersection(group)
     }
 
 
-def _score(
-    design: _Design, parameters: ParameterSet, rows: NDArray[np.int_], models: NDArray[Any]
-) -> float:
+def _score(design: _Design, parameters: ParameterSet, rows: NDArray[np.int_]) -> float:
     """Mean relative error of each model predicted from the others."""
-    matrix, wanted = design.system(parameters, rows)
+    models = np.array([design.models[i] for i in rows.tolist()])
     total = 0.0
-    for model in dict.fromkeys(models):
-        held = models == model
-        solution = non_negative(matrix[~held], wanted[~held], robust=parameters.robust)
-        total += float(np.abs(matrix[held] @ solution - wanted[held]).sum())
+    for model in dict.fromkeys(models.tolist()):
+        held = rows[models == model]
+        rest = rows[models != model]
+        if not len(rest):
+            return math.inf
+        matrix, wanted = design.system(parameters, held)
+        total += float(np.abs(matrix @ design.solve(parameters, rest) - wanted).sum())
     return total / len(rows)
 
 

@@ -44,7 +44,11 @@ def fit_power(samples: Sequence[Sample], target: Target) -> Target:
 
 
 def energy_error(
-    samples: Sequence[Sample], target: Target, spec: FitSpec
+    samples: Sequence[Sample],
+    target: Target,
+    spec: FitSpec,
+    *,
+    prior: Sequence[Sequence[Sample]] = (),
 ) -> PredictionError | None:
     """How far predicted energies are from measured ones, each model left out of both fits.
 
@@ -52,16 +56,18 @@ def energy_error(
         None with too few measured energies to tell.
     """
     measured = [s for s in samples if s.energy_j]
-    if len({s.model for s in measured}) < 4 or target.power is None:
+    if len({s.model for s in measured}) < 3 or target.power is None:
         return None
 
     def left_out(tags: Sequence[str]) -> list[Residual]:
         found = []
         for tag in dict.fromkeys(tags):
             seen = [s for s, own in zip(measured, tags, strict=True) if own != tag]
-            if len({s.model for s in seen}) < 3:
+            if len({s.model for s in seen}) < 2:
                 continue
-            fitted = fit_power(seen, fit_costs(seen, target, spec, validate=False).target)
+            fitted = fit_power(
+                seen, fit_costs(seen, target, spec, prior=prior, validate=False).target
+            )
             for held, own in zip(measured, tags, strict=True):
                 if own == tag and held.energy_j:
                     joules = energy_j(predict(held, fitted), fitted) or 0.0

@@ -1,7 +1,8 @@
 """Parameter sets: which terms of the cost model share a fitted cost.
 
-A target names a family of sets in its `fit`. Of a family with several sets, the fit takes the one
-that predicts best when each model is left out in turn, so few measurements get few parameters.
+A target names a family of sets in its `fit`, richest first. With half as many models again as costs
+the fit takes the first; with fewer, the one that predicts best when each model is left out in turn,
+so that few measurements get few costs.
 """
 
 from __future__ import annotations
@@ -35,21 +36,43 @@ class ParameterSet:
         return len(self.groups)
 
 
+_Groups = tuple[tuple[Parameter, ...], ...]
 _MATRIX: tuple[Parameter, ...] = ("mac.pointwise", "mac.dense")
 _DEPTHWISE: tuple[Parameter, ...] = ("mac.depthwise", "mac.depthwise_large")
 _ALL_MACS: tuple[Parameter, ...] = ("mac.conv", *_MATRIX, *_DEPTHWISE)
-_PLAIN: tuple[tuple[Parameter, ...], ...] = (
-    ("mac.conv",), _MATRIX, _DEPTHWISE, ("activation_byte",), ("weight_byte",), ("op",),
-    ("inference",),
+_MEMORY: _Groups = (("activation_byte",), ("weight_byte",), ("op",), ("inference",))
+
+# A dense layer is a matrix product of one row: few networks have enough of them for a cost of
+# their own. Depthwise kernels are bound by what they write as much as by what they multiply.
+_KERNELS: _Groups = (
+    ("mac.conv",), _MATRIX, _DEPTHWISE, ("patch",), ("depthwise_output",), *_MEMORY,
 )  # fmt: skip
-_PATCH: tuple[tuple[Parameter, ...], ...] = (*_PLAIN, ("patch",))
+# Kernel libraries for integers have a faster depthwise kernel for 3x3 than for larger ones.
+_INTEGER_KERNELS: _Groups = (
+    ("mac.conv",), _MATRIX, ("mac.depthwise",), ("mac.depthwise_large",), ("patch",),
+    ("depthwise_output",), *_MEMORY,
+)  # fmt: skip
+_FEW: tuple[ParameterSet, ...] = (
+    ParameterSet((("mac.conv", *_MATRIX), _DEPTHWISE, *_MEMORY)),
+    ParameterSet((_ALL_MACS, ("activation_byte",), ("inference",))),
+    ParameterSet((_ALL_MACS, ("op",))),
+    ParameterSet((_ALL_MACS,)),
+)
 
 PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
-    "cpu": (ParameterSet(_PATCH),),
-    # Four MLPerf Tiny networks: more costs would fit them, and nothing else.
-    "mcu": (ParameterSet((_ALL_MACS, ("weight_byte",))),),
-    "two-rows": (ParameterSet((("mac.conv", *_MATRIX), _DEPTHWISE)),),
+    # Kernel after kernel: CPUs, and GPUs through OpenCL or Vulkan.
+    "cpu": (ParameterSet(_KERNELS), *_FEW),
+    "cpu-int8": (ParameterSet(_INTEGER_KERNELS), *_FEW),
+    # Microcontrollers: four MLPerf Tiny networks, with `prior` those of other boards too.
+    "mcu": (
+        ParameterSet((("mac.conv",), ("mac.pointwise",), _DEPTHWISE, ("mac.dense",))),
+        ParameterSet((("mac.conv", *_MATRIX), _DEPTHWISE)),
+        ParameterSet((_ALL_MACS,)),
+    ),
+    # Compiled as a whole: no cost an operator, but the link to the host.
     "edgetpu": (
         ParameterSet((_ALL_MACS, ("activation_byte",), ("link",), ("inference",)), robust=True),
+        ParameterSet((_ALL_MACS, ("weight_byte",), ("link",), ("inference",)), robust=True),
+        ParameterSet((_ALL_MACS, ("link",), ("inference",)), robust=True),
     ),
 }

@@ -72,6 +72,10 @@ class FitSpec(Document):
     reference: tuple[Reference, ...] = Field(
         (), description="in place of the target's references of this precision"
     )
+    prior: tuple[Reference, ...] = Field(
+        (), description="measurements of the same runtime on other hardware: they help to find how "
+        "the costs of this one relate to each other, each board at its own speed"
+    )
 
 
 class RuntimeSpec(Document):

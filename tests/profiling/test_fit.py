@@ -111,9 +111,32 @@ def test_the_error_is_that_of_models_left_out(board: Target) -> None:
 
 
 def test_what_no_measurement_had_gets_no_cost(board: Target) -> None:
-    fit = fit_costs(measured(board, 8, dense_only=True), board, SPEC)
+    fit = fit_costs(measured(board, 24, dense_only=True), board, SPEC)
     costs = fit.target.processors[0].costs["int8"]
     assert not {"mac.conv", "mac.depthwise", "patch"} & set(costs.ns)
+
+
+def test_few_measurements_get_few_costs(board: Target) -> None:
+    many = fit_costs(measured(board, 24), board, SPEC, validate=False)
+    few = fit_costs(measured(board, 6), board, SPEC, validate=False)
+    assert many.parameters.size > 6 > few.parameters.size
+
+
+def test_other_boards_tell_how_costs_relate(board: Target) -> None:
+    slower = with_ns(board, {term: 3 * cost for term, cost in COSTS.items()})
+    others = [measured(slower, 24)]
+    own = measured(board, 27)[24:]
+    alone = fit_costs(own, board, SPEC, validate=False).target
+    helped = fit_costs(own, board, SPEC, prior=others, validate=False).target
+    unseen = measured(board, 40)[27:]
+
+    def worst(target: Target) -> float:
+        return max(abs(predict(s, target).seconds / s.latency_s - 1) for s in unseen)
+
+    assert worst(helped) < 0.01 < worst(alone)
+    costs = helped.processors[0].costs["int8"]
+    assert costs.measurements == 3
+    assert costs.ns["op"] == pytest.approx(COSTS["op"], rel=0.02)
 
 
 def test_the_speed_of_a_link_is_fitted() -> None:
