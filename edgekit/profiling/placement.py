@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekit.graph.types import Op
+from edgekit.profiling.partition import first_subgraph
 from edgekit.profiling.rules import RULE_SETS, OpView, RuleSet
 from edgekit.profiling.rules.base import finding
 from edgekit.profiling.view import WEIGHTED, GraphView
 from edgekit.schema.results import Finding, Severity
 from edgekit.schema.target import Target
 
-# What the Edge TPU compiler leaves behind: the file is already compiled for its processor.
-COMPILED = {"edgetpu-custom-op": "edgetpu"}
+# What a compiler leaves behind, and the rule sets of the processors that it compiles for.
+COMPILED = {"edgetpu-custom-op": ("edgetpu",), "ethos-u": ("ethos-u55", "ethos-u85")}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def place(view: GraphView, target: Target) -> list[OpPlacement]:
     """Places each operator on the first of the target's processors that takes it.
 
     A compiler that makes a single subgraph leaves everything behind that comes after an operator
-    which it cannot map; conversions of an input's dtype do not count.
+    which it cannot map (`edgekit.profiling.partition`).
     """
     rule_sets: list[RuleSet] = [
         RULE_SETS.get(processor.rules, where=target.name) for processor in target.processors
@@ -57,7 +58,7 @@ def _findings(view: GraphView, op: Op, rules: RuleSet, target: Target) -> list[F
             allowed = ", ".join(target.precisions)
             fix = f"export with --precision {next(iter(target.precisions))}"
             return [finding(op, "precision", precision, allowed, fix=fix, severity="blocks")]
-    if op.name in COMPILED and COMPILED[op.name] == rules.name:
+    if rules.name in COMPILED.get(op.name, ()):
         return []
     return rules.findings(OpView(view, op))
 
@@ -65,18 +66,12 @@ def _findings(view: GraphView, op: Op, rules: RuleSet, target: Target) -> list[F
 def _with_downstream(
     view: GraphView, findings: Sequence[list[Finding]], rules: RuleSet
 ) -> list[list[Finding]]:
-    tainted: set[int] = set()  # tensors made on the CPU after the subgraph was left
-    inputs = {port.tensor for port in view.graph.inputs}
-    result: list[list[Finding]] = []
-    for op, own in zip(view.graph.ops, findings, strict=True):
-        found = list(own)
-        if not _blocking(found) and tainted.intersection(op.inputs):
-            found = [_downstream(op, rules)]
-        result.append(found)
-        entry = op.kind == "quantize" and any(index in inputs for index in op.inputs)
-        if _blocking(found) and not entry:
-            tainted.update(op.outputs)
-    return result
+    taken = [not _blocking(found) for found in findings]
+    inside = first_subgraph(view, taken) | view.free
+    return [
+        [_downstream(op, rules)] if taken[op.index] and op.index not in inside else found
+        for op, found in zip(view.graph.ops, findings, strict=True)
+    ]
 
 
 def _downstream(op: Op, rules: RuleSet) -> Finding:

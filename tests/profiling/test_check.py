@@ -66,7 +66,7 @@ def test_a_float_input_is_converted_on_the_host_and_blocks_nothing() -> None:
          "no_fused_activation"),
         ("SOFTMAX", (1, 16_001), (1, 16_001), {}, "small_softmax"),
         ("SOFTMAX", (1, 4, 10), (1, 4, 10), {}, "small_softmax"),
-        ("MEAN", (1, 8, 8, 6), (1, 8, 8), {}, "reduction_axes"),
+        ("MEAN", (1, 8, 8, 6), (1, 8, 8), {}, "mean_channels"),
         ("MEAN", (2, 8, 8, 6), (8, 8, 6), {}, "three_dimensions"),
         ("RESIZE_BILINEAR", (1, 1, 1, 4), (1, 33, 33, 4), {}, "small_resize"),
         ("FULLY_CONNECTED", (4, 8), (4, 8), {}, "dense_one_dimension"),
@@ -111,7 +111,9 @@ def test_the_edge_tpu_takes_the_published_operators(shared: Path) -> None:
             for row in csv.DictReader(handle)
             if row["tflite_builtin"]
         }
-    assert EDGETPU.takes == {name for name, supported in published.items() if supported == "yes"}
+    taken = {name for name, supported in published.items() if supported == "yes"}
+    # TRANSPOSE is in no table, but the logs of compiler 16 show it mapped.
+    assert EDGETPU.takes == taken | {"TRANSPOSE"}
 
 
 def test_partitions_are_those_of_the_edge_tpu_compiler(shared: Path) -> None:

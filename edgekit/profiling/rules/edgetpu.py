@@ -1,7 +1,14 @@
-"""The Coral Edge TPU compiler: https://coral.ai/docs/edgetpu/models-intro and its successor tables.
+"""The Coral Edge TPU compiler, version 16 (the last): what it maps, and what it leaves to the CPU.
 
-The compiler makes one subgraph: what comes after the first operator that it cannot map stays on
-the CPU.
+Published are a list of operators and one line on each
+(https://coral.ai/docs/edgetpu/models-intro/#supported-operations, and the same list of Axis for its
+ARTPEC-7, which has an Edge TPU); TRANSPOSE is in neither, but mapped in the compiler's logs. Where
+logs show limits that nobody published, the rule says "inferred" and the comment at its limit says
+from what. Older versions take less: 15 does not map TRANSPOSE, strides in STRIDED_SLICE, or
+version 3 of the resizes, and 16 does (YOLOv5s in logs of both, and google-coral/edgetpu issues
+187, 242 and 420).
+
+The compiler makes one subgraph (`edgekit.profiling.partition`).
 """
 
 from __future__ import annotations
@@ -15,11 +22,20 @@ _TAKES = """
 ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED
 L2_NORMALIZATION LOGISTIC MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL PACK PAD PRELU QUANTIZE REDUCE_MAX
 REDUCE_MIN RELU RELU6 RELU_N1_TO_1 RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SLICE SOFTMAX
-SPACE_TO_DEPTH SPLIT SQUEEZE STRIDED_SLICE SUB SUM TANH TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM
+SPACE_TO_DEPTH SPLIT SQUEEZE STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV
+UNIDIRECTIONAL_SEQUENCE_LSTM
 """
 _REDUCTIONS = ("MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM")
 _MOST_SOFTMAX = 16_000
-_MOST_UPSCALING = 8  # not published; the compiler maps 2x and leaves 33x on the CPU
+# The limits below are inferred: between the largest size seen mapped and the smallest seen refused.
+# Of resizes it is published that sizes that would lose precision are not mapped, of reshapes that
+# certain large ones are not.
+_MOST_UPSCALING = 8  # 2x is mapped; 33x in DeepLab (google-coral/test_data) is not
+_MOST_RESIZED = 181 * 181  # 128x128 is mapped, 256x256 and 512x512 are not: issues 31 and 187
+_MOST_MEAN = 128 * 128  # 64x128 values are mapped, 256x128 are not: issue 461
+_MOST_TRANSPOSED = 100_000  # 196x3x85 is mapped, 784x3x85, the largest of three, is not: YOLOv5s
+_MOST_RESHAPED = 3_000_000  # 40x40x810 is mapped, 80x80x546 is not: issues 356 and 490
+_ISSUES = "https://github.com/google-coral/edgetpu/issues/"
 _QUANTIZE = "export with --precision int8: full integer quantization"
 
 
@@ -55,7 +71,8 @@ def three_dimensions(op: OpView) -> str | None:
     return None
 
 
-@rule("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", fix="bake the weights into the model")
+@rule("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV",
+      fix="bake the weights into the model")  # fmt: skip
 def constant_weights(op: OpView) -> str | None:
     """Weights and biases are constant at compile time."""
     return "weights are computed" if len(op.activations) > 1 else None
@@ -92,18 +109,60 @@ def dense_one_dimension(op: OpView) -> str | None:
     return f"output of shape {_shape(wide[0])}" if wide else None
 
 
-@rule(*_REDUCTIONS, fix="reduce over height and width only, or pad channels to a multiple of 4")
+@rule(*_REDUCTIONS, fix="reduce over height, width or channels of a batch of one")
 def reduction_axes(op: OpView) -> str | None:
-    """No reduction over the batch; over the channels only if they are a multiple of 4."""
+    """No reduction over the batch."""
     if not op.activations or not op.outputs:
         return None
-    source, result = op.activations[0], op.outputs[0]
-    axes = _reduced(source.shape, result.shape)
-    if 0 in axes and (source.shape[0] or 1) > 1:
-        return "reduces over the batch"
-    last = len(source.shape) - 1
-    channels = source.shape[-1] or 1
-    return f"reduces over {channels} channels" if last in axes and channels % 4 else None
+    source = op.activations[0]
+    batch = 0 in _reduced(source.shape, op.outputs[0].shape) and (source.shape[0] or 1) > 1
+    return "reduces over the batch" if batch else None
+
+
+@rule("MEAN", fix="pad the channels to a multiple of 4")
+def mean_channels(op: OpView) -> str | None:
+    """A mean over the channels has a multiple of 4 of them."""
+    if not op.activations or not op.outputs:
+        return None
+    shape = op.activations[0].shape
+    last = len(shape) - 1
+    channels = shape[-1] or 1
+    reduced = last in _reduced(shape, op.outputs[0].shape)
+    return f"reduces over {channels} channels" if reduced and channels % 4 else None
+
+
+@rule(
+    "MEAN",
+    fix="split it: the mean of means over parts of equal size, or pool before it",
+    source=_ISSUES + "461",
+)
+def small_mean(op: OpView) -> str | None:
+    """A mean is over at most some 16,000 values (inferred)."""
+    if not op.activations or not op.outputs or not op.outputs[0].elements:
+        return None
+    values = op.activations[0].elements // op.outputs[0].elements
+    return f"mean over {values:,} values" if values > _MOST_MEAN else None
+
+
+@rule("RESHAPE", fix="reshape on the host, or use a smaller input", source=_ISSUES + "356")
+def small_reshape(op: OpView) -> str | None:
+    """Large reshapes are not mapped: of more than some 3 million values (inferred)."""
+    return _larger(op, _MOST_RESHAPED)
+
+
+@rule(
+    "TRANSPOSE",
+    fix="keep the channels last throughout, or transpose on the host",
+    source=_ISSUES + "512",
+)
+def small_transpose(op: OpView) -> str | None:
+    """A transposed tensor has at most some 100,000 values (inferred)."""
+    return _larger(op, _MOST_TRANSPOSED)
+
+
+def _larger(op: OpView, most: int) -> str | None:
+    large = next((tensor for tensor in op.outputs if tensor.elements > most), None)
+    return None if large is None else f"{large.elements:,} values, {_shape(large)}"
 
 
 def _reduced(before: tuple[int | None, ...], after: tuple[int | None, ...]) -> set[int]:
@@ -119,7 +178,7 @@ def _reduced(before: tuple[int | None, ...], after: tuple[int | None, ...]) -> s
     return axes
 
 
-@rule("PAD", "PACK", "SPLIT", fix="work on a batch of one")
+@rule("PAD", "PACK", "SPLIT", "TRANSPOSE", fix="work on a batch of one")
 def batch_untouched(op: OpView) -> str | None:
     """The batch dimension stays as it is."""
     if op.op.name == "PACK":
@@ -142,17 +201,23 @@ def prelu_slopes(op: OpView) -> str | None:
     return f"slopes of shape {_shape(wide[0])}" if wide else None
 
 
-@rule("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", fix="resize in steps of 2, or on the host")
+@rule(
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+    fix="resize in steps of 2, or on the host",
+    source=_ISSUES + "31",
+)
 def small_resize(op: OpView) -> str | None:
-    """Input and output have three dimensions and the scaling is small (precision would suffer)."""
+    """Three dimensions, at most 8 times as large, to at most some 180x180 (inferred)."""
     if not op.activations or not op.outputs:
         return None
     before, after = op.activations[0].shape, op.outputs[0].shape
     if len(before) != 4 or len(after) != 4:
         return f"input of shape {_shape(op.activations[0])}"
     scale = max((after[i] or 1) / (before[i] or 1) for i in (1, 2))
+    large = (after[1] or 1) * (after[2] or 1) > _MOST_RESIZED
     sizes = f"{_shape(op.activations[0])} to {_shape(op.outputs[0])}"
-    return sizes if scale > _MOST_UPSCALING else None
+    return sizes if scale > _MOST_UPSCALING or large else None
 
 
 @rule("SOFTMAX", fix="apply the softmax on the host")
@@ -195,6 +260,10 @@ RULES = RuleSet(
         constant_concatenation,
         dense_one_dimension,
         reduction_axes,
+        mean_channels,
+        small_mean,
+        small_reshape,
+        small_transpose,
         batch_untouched,
         prelu_slopes,
         small_resize,
