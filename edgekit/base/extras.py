@@ -16,6 +16,7 @@ from edgekit.base.errors import MissingDependencyError
 # module: (distribution on PyPI, extra of edgekit that brings it)
 OPTIONAL: dict[str, tuple[str, str]] = {
     "ai_edge_litert": ("ai-edge-litert", "litert"),
+    "ethosu": ("ethos-u-vela", "vela"),
     "nncf": ("nncf", "nncf"),
     "onnx": ("onnx", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),

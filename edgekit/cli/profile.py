@@ -52,7 +52,7 @@ def command(
 def _render(console: Console, report: ProfileReport, *, layers: bool) -> None:
     from rich.table import Table
 
-    table = Table(title=report.profiles[0].artifact, caption="All figures are estimated.")
+    table = Table(title=report.profiles[0].artifact, caption=_caption(report))
     table.add_column("")
     for profile in report.profiles:
         table.add_column(profile.target or profile.device)
@@ -64,6 +64,13 @@ def _render(console: Console, report: ProfileReport, *, layers: bool) -> None:
             console.print(f"{profile.target}: {warning}", markup=False)
         if layers:
             console.print(_layer_table(profile))
+
+
+def _caption(report: ProfileReport) -> str:
+    origins = {profile.latency_ms.origin for profile in report.profiles}
+    if "compiled" in origins:
+        return "Estimated figures are edgekit's; compiled ones are of the compiler's cost model."
+    return "All figures are estimated."
 
 
 def _rows(profiles: tuple[Profile, ...]) -> list[tuple[str, list[str]]]:
@@ -116,7 +123,8 @@ def _top(profile: Profile) -> str:
 def _layer_table(profile: Profile) -> object:
     from rich.table import Table
 
-    table = Table(title=f"{profile.target}, estimated")
+    origin = profile.latency_ms.origin or "estimated"
+    table = Table(title=f"{profile.target}, {origin}")
     for title in ("#", "operator", "layer", "where", "MACs", "bytes", "ms"):
         table.add_column(
             title, justify="right" if title in ("#", "MACs", "bytes", "ms") else "left"

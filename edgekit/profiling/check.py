@@ -7,8 +7,10 @@ from pathlib import Path
 
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
+from edgekit.profiling.compiled import compiled_memory, compiled_placement, method, ram_bytes
+from edgekit.profiling.compilers import Compiled
 from edgekit.profiling.memory import Planner, plan
-from edgekit.profiling.placement import OpPlacement, place
+from edgekit.profiling.placement import OpPlacement
 from edgekit.profiling.view import GraphView
 from edgekit.schema.figure import Figure
 from edgekit.schema.results import CheckReport, Finding, OpCheck
@@ -24,11 +26,13 @@ def check_file(path: Path, target: Target) -> CheckReport:
         ModelFileError: the file is corrupt or of an unknown kind.
         MissingDependencyError: the reader of its format is not installed.
     """
-    return check_graph(read_graph(path), target, path.name)
+    return check_graph(read_graph(path), target, path.name, path=path)
 
 
-def check_graph(graph: Graph, target: Target, artifact: str) -> CheckReport:
-    """Checks a graph against a target.
+def check_graph(
+    graph: Graph, target: Target, artifact: str, *, path: Path | None = None
+) -> CheckReport:
+    """Checks a graph against a target; `path` is its file, for a target with a compiler.
 
     The verdict is `unsupported` if the format is not taken or an operator runs nowhere, else
     `does_not_fit` if a memory is too small, else `fallback` if operators run on a lesser
@@ -42,12 +46,15 @@ def check_graph(graph: Graph, target: Target, artifact: str) -> CheckReport:
             findings=(_wrong_format(graph, target),),
         )
     view = GraphView(graph)
-    placed = place(view, target)
-    memory, faults = _memory(graph, target)
+    compiled = compiled_placement(view, target, path)
+    placed = compiled.ops
+    memory, faults = _memory(graph, target, compiled.result)
+    if compiled.failed:
+        faults.append(_not_compiled(compiled.missing))
     return CheckReport(
         artifact=artifact,
         target=target.name,
-        verdict=_verdict(placed, faults, target),
+        verdict="unsupported" if compiled.failed else _verdict(placed, faults, target),
         ops=tuple(
             OpCheck(
                 index=op.index,
@@ -93,7 +100,9 @@ def _wrong_format(graph: Graph, target: Target) -> Finding:
     )
 
 
-def _memory(graph: Graph, target: Target) -> tuple[dict[str, Figure], list[Finding]]:
+def _memory(
+    graph: Graph, target: Target, compiled: Compiled | None
+) -> tuple[dict[str, Figure], list[Finding]]:
     """Bytes that the model needs and that the target has, and where they are too few."""
     spec = target.memory
     arena = plan(graph, planner=planner_of(target)).arena_bytes
@@ -108,6 +117,12 @@ def _memory(graph: Graph, target: Target) -> tuple[dict[str, Figure], list[Findi
             value=graph.file_bytes, unit="bytes", origin="measured", method="size of the file"
         ),
     }
+    if compiled is not None and compiled.memory:
+        ram = ram_bytes(compiled)
+        figures |= compiled_memory(compiled)
+        figures["ram_needed"] = Figure(
+            value=ram, unit="bytes", origin="compiled", method=method(compiled)
+        )
     faults = []
     if ram > limit:
         faults.append(
@@ -122,6 +137,16 @@ def _memory(graph: Graph, target: Target) -> tuple[dict[str, Figure], list[Findi
                 )
             )
     return figures, faults
+
+
+def _not_compiled(message: str) -> Finding:
+    return Finding(
+        rule="compiler",
+        found=message,
+        allowed="the target's compiler compiles the file",
+        severity="unsupported",
+        fix="compile the file with the compiler itself: its messages tell more",
+    )
 
 
 def _needed(value: int, method: str) -> Figure:

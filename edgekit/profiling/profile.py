@@ -37,10 +37,12 @@ class Subject:
     Args:
         graph: as read from the artifact.
         artifact: the file's name, for the report.
+        path: the file, for targets with a compiler.
     """
 
-    def __init__(self, graph: Graph, artifact: str) -> None:
+    def __init__(self, graph: Graph, artifact: str, path: Path | None = None) -> None:
         self.artifact = artifact
+        self.path = path
         self.view = GraphView(graph)
         self._arenas: dict[Planner, int] = {}
 
@@ -58,7 +60,7 @@ class Subject:
 
 def profile_report(path: Path, targets: Sequence[Target]) -> ProfileReport:
     """Profiles one file on several targets; see `profile_file`."""
-    subject = Subject(read_graph(path), path.name)
+    subject = Subject(read_graph(path), path.name, path)
     return ProfileReport(profiles=tuple(profile_subject(subject, target) for target in targets))
 
 
@@ -84,8 +86,9 @@ def profile_graph(
         graph: as read from the artifact.
         target: the hardware and its runtime.
         artifact: the file's name, for the report.
+        path: the file, for a target with a compiler.
     """
-    return profile_subject(Subject(graph, artifact), target)
+    return profile_subject(Subject(graph, artifact, path), target)
 
 
 def profile_subject(subject: Subject, target: Target) -> Profile:
@@ -93,6 +96,8 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
     view = subject.view
     if view.graph.format not in target.runtime.formats:
         return _unknown(view.graph, target, subject.artifact)
+    if target.compiler is not None:
+        return compiled_profile(view, target, subject.artifact, subject.path)
     loads = subject.loads
     placed = place(view, target)
     result = estimate(view, loads, placed, target)

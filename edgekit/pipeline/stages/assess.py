@@ -67,7 +67,8 @@ def _check(source: str) -> Callable[[StageContext], Result]:
 
         path = artifact_path(context, source)
         graph = read_graph(path)
-        reports = [check_graph(graph, target, path.name) for target in context.resources.targets]
+        targets = context.resources.targets
+        reports = [check_graph(graph, target, path.name, path=path) for target in targets]
         return {"checks": _dump([*reports])}
 
     return run
@@ -80,7 +81,8 @@ def _profile(source: str) -> Callable[[StageContext], Result]:
 
         path = artifact_path(context, source)
         graph = read_graph(path)
-        profiles = [profile_graph(graph, target, path.name) for target in context.resources.targets]
+        targets = context.resources.targets
+        profiles = [profile_graph(graph, target, path.name, path=path) for target in targets]
         write_json(context.directory / f"{path.name}.profiles.json", _dump([*profiles]))
         return {"profiles": _dump([*profiles])}
 

@@ -9,6 +9,8 @@ RULE_SETS: Registry[RuleSet] = Registry(
         "coral-host": "edgekit.profiling.rules.coral_host:RULES",
         "cubeai": "edgekit.profiling.rules.cubeai:RULES",
         "edgetpu": "edgekit.profiling.rules.edgetpu:RULES",
+        "ethos-u55": "edgekit.profiling.rules.ethos_u:U55",
+        "ethos-u85": "edgekit.profiling.rules.ethos_u:U85",
         "litert-cpu": "edgekit.profiling.rules.litert_cpu:RULES",
         "onnxruntime-cpu": "edgekit.profiling.rules.onnxruntime_cpu:RULES",
         "openvino-cpu": "edgekit.profiling.rules.openvino_cpu:RULES",
