@@ -200,7 +200,7 @@ def _tflm_blocks(graph: Graph) -> list[Block]:
 
 def _tflite_blocks(graph: Graph) -> list[Block]:
     end = len(graph.ops)
-    home = _homes(graph)
+    home = homes(graph)
     first: dict[int, int] = {}
     for tensor in _whole_life(graph):
         first.setdefault(tensor, 0)
@@ -259,7 +259,7 @@ def _references(graph: Graph, home: Mapping[int, int]) -> dict[int, int]:
     return counts
 
 
-def _homes(graph: Graph) -> dict[int, int]:
+def homes(graph: Graph) -> dict[int, int]:
     """The tensor in whose memory another one lies, for those that share."""
     home = {} if graph.format == "tflite" else _quantized_homes(graph)
     kept = {port.tensor for port in graph.outputs}

@@ -109,9 +109,9 @@ def test_graph_without_operators() -> None:
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> Graph:
+def graphs(draw: st.DrawFn, most: int = 12) -> Graph:
     """Operators that read any earlier tensors, some of them views or in place."""
-    count = draw(st.integers(1, 12))
+    count = draw(st.integers(1, most))
     sizes = [draw(st.sampled_from([0, 1, 7, 16, 64, 65, 300]))]
     ops = []
     for _ in range(count):
