@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from edgekit.base.errors import TargetError
 from edgekit.schema.base import Document
+from edgekit.schema.compiler import CompilerSpec
 from edgekit.schema.names import Format, Precision
 from edgekit.schema.yamlfile import parse_yaml, read_yaml, validate
 
@@ -134,7 +135,9 @@ class Processor(Document):
     name: str
     kind: Literal["cpu", "npu", "gpu", "dsp", "fpga"]
     rules: str = Field(description="name of the rule set that says which operators it takes")
-    costs: dict[Precision, KernelCosts] = Field(min_length=1)
+    costs: dict[Precision, KernelCosts] = Field(
+        default_factory=dict, description="at least one precision, unless the target has a compiler"
+    )
     array: SystolicArray | None = None
     parameter_cache_bytes: int | None = Field(
         None, ge=0, description="weights beyond it are streamed over the link at every inference"
@@ -255,6 +258,9 @@ class Target(Document):
         "is charged by; null: it runs, but nobody has measured how fast"
     )
     processors: tuple[Processor, ...] = Field(min_length=1)
+    compiler: CompilerSpec | None = Field(
+        None, description="whose answer, where it is installed, takes the place of estimates"
+    )
     memory: MemorySpec
     power: PowerSpec | None = None
     vehicle: Vehicle | None = None
@@ -283,6 +289,9 @@ class Target(Document):
         strangers = sorted({spec.processor for spec in self.fit} - set(names))
         if strangers:
             raise ValueError(f"fit: no processor is named '{strangers[0]}'")
+        unpriced = [processor.name for processor in self.processors if not processor.costs]
+        if unpriced and self.compiler is None:
+            raise ValueError(f"processor '{unpriced[0]}' has no costs, and there is no compiler")
         if self.power and set(self.power.active_w) != set(names):
             raise ValueError(f"power.active_w must name each processor: {', '.join(names)}")
         costed = {precision for processor in self.processors for precision in processor.costs}
