@@ -43,21 +43,17 @@ def fit_power(samples: Sequence[Sample], target: Target) -> Target:
     return target.model_copy(update={"power": power})
 
 
-def energy_error(
+def energy_residuals(
     samples: Sequence[Sample],
     target: Target,
     spec: FitSpec,
     *,
     prior: Sequence[Sequence[Sample]] = (),
-) -> PredictionError | None:
-    """How far predicted energies are from measured ones, each model left out of both fits.
-
-    Returns:
-        None with too few measured energies to tell.
-    """
+) -> tuple[list[Residual], list[Residual]]:
+    """Measured over predicted energy, each model, and each family, left out of both fits."""
     measured = [s for s in samples if s.energy_j]
-    if len({s.model for s in measured}) < 3 or target.power is None:
-        return None
+    if target.power is None:
+        return [], []
 
     def left_out(tags: Sequence[str]) -> list[Residual]:
         found = []
@@ -65,16 +61,32 @@ def energy_error(
             seen = [s for s, own in zip(measured, tags, strict=True) if own != tag]
             if len({s.model for s in seen}) < 2:
                 continue
-            fitted = fit_power(
-                seen, fit_costs(seen, target, spec, prior=prior, validate=False).target
-            )
+            costs = fit_costs(seen, target, spec, prior=prior, validate=False)
+            fitted = fit_power(seen, costs.target)
             for held, own in zip(measured, tags, strict=True):
                 if own == tag and held.energy_j:
                     joules = energy_j(predict(held, fitted), fitted) or 0.0
                     found.append(Residual(held.model, held.family, held.energy_j / joules))
         return found
 
-    by_model = left_out([s.model for s in measured])
     families = [s.family for s in measured]
     by_family = left_out(families) if len(set(families)) > 1 else []
-    return prediction_error(by_model, by_family)
+    return left_out([s.model for s in measured]), by_family
+
+
+def energy_error(
+    samples: Sequence[Sample],
+    target: Target,
+    spec: FitSpec,
+    *,
+    prior: Sequence[Sequence[Sample]] = (),
+) -> PredictionError | None:
+    """How far predicted energies are from measured ones; None with too few to tell.
+
+    Args:
+        samples: those with an energy are used.
+        target: with an idle power.
+        spec: what to fit.
+        prior: as for `edgekit.profiling.fit.fit_costs`.
+    """
+    return prediction_error(*energy_residuals(samples, target, spec, prior=prior))

@@ -1,0 +1,231 @@
+"""How far predictions of latency and energy are from published measurements.
+
+    python benchmarks/prediction.py [NAME ...] [--all] [--energy] [--table measurements.csv]
+
+Prints a Markdown table a target and precision, then one a device class. Columns: median and 90th
+percentile of |predicted / measured - 1| with each model left out of the fit in turn, with each
+family left out, and for measurements of another round or source that no fit sees; shares within
+10% and 20% and coverage of the 10th to 90th percentile interval, both with models left out; and the
+median and 90th percentile of a straight line in multiply-accumulates, fitted in the same way.
+
+`--all` evaluates every device, runtime, thread count, precision and source of the table that has
+enough models, as targets that are still to be written would be. The measurements lie in the shared
+folder (EDGEKIT_SHARED). Structures that only Keras can build are kept in `--cache`, so that a
+second run takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from groundtruth import (
+    CACHE,
+    TABLE,
+    Row,
+    fit_data,
+    matching,
+    measured,
+    prior_data,
+    table,
+)
+
+from edgekit.profiling.fit import CostFit, Sample, fit_costs, non_negative, predict
+from edgekit.profiling.fit_energy import energy_residuals
+from edgekit.profiling.residuals import Residual, coverage_pct, median_pct, p90_pct, within_pct
+from edgekit.profiling.targets import load_target, target_names
+from edgekit.schema.names import Precision
+from edgekit.schema.target import FitSpec, KernelCosts, MemorySpec, Processor, Target
+
+_FEWEST = 4
+_ENOUGH = 12  # models of a group of `--all`
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "fp16")
+HEADER = (
+    "| {name} | models | rows | LOO median | p90 | family median | p90 | unseen median | p90 | "
+    "within 10% | 20% | coverage | line in MACs | p90 |\n"
+    "| --- | " + " | ".join(["---:"] * 13) + " |"
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The residuals of one processor and precision of a target."""
+
+    name: str
+    device_class: str
+    by_model: tuple[Residual, ...]
+    by_family: tuple[Residual, ...]
+    unseen: tuple[Residual, ...]
+    line: tuple[Residual, ...]
+    covered: float  # rows within an interval made without them
+
+    def row(self) -> str:
+        """As a line of the table."""
+        models = len({r.model for r in self.by_model})
+        cells = [self.name, str(models), str(len(self.by_model)), *errors(self.by_model),
+                 *errors(self.by_family), *errors(self.unseen)]  # fmt: skip
+        shares = [within_pct(self.by_model, 10), within_pct(self.by_model, 20)]
+        cells += [f"{share:.0f}%" for share in shares]
+        cells += [f"{100 * self.covered / len(self.by_model):.0f}%", *errors(self.line)]
+        return "| " + " | ".join(cells) + " |"
+
+
+def errors(residuals: Sequence[Residual]) -> tuple[str, str]:
+    """Median and 90th percentile, or nothing."""
+    if not residuals:
+        return "", ""
+    return f"{median_pct(residuals):.1f}%", f"{p90_pct(residuals):.1f}%"
+
+
+def evaluation(
+    name: str, device_class: str, samples: Sequence[Sample], fit: CostFit, unseen: Sequence[Sample]
+) -> Evaluation | None:
+    """The residuals of a fit; None if there are too few models to leave one out."""
+    if len({r.model for r in fit.residuals}) < _FEWEST:
+        return None
+    return Evaluation(
+        name, device_class, fit.residuals, fit.family_residuals,
+        tuple(Residual(s.model, s.family, s.latency_s / predict(s, fit.target).seconds)
+              for s in unseen),
+        tuple(line_residuals(samples)),
+        coverage_pct(fit.residuals) / 100 * len(fit.residuals),
+    )  # fmt: skip
+
+
+def line_residuals(samples: Sequence[Sample]) -> Iterable[Residual]:
+    """The baseline: latency as a straight line in multiply-accumulates, each model left out."""
+    macs = np.array([float(s.view.graph.macs) for s in samples])
+    latency = np.array([s.latency_s for s in samples])
+    models = np.array([s.model for s in samples])
+    design = np.stack([macs, np.ones(len(macs))], axis=1) / latency[:, None]
+    for model in dict.fromkeys(models.tolist()):
+        held = models == model
+        line = non_negative(design[~held], np.ones(int((~held).sum())))
+        for index in np.flatnonzero(held).tolist():
+            ratio = 1 / max(float(design[index] @ line), 1e-12)
+            yield Residual(model, samples[index].family, ratio)
+
+
+def of_target(
+    target: Target, rows: Sequence[Row], folder: Path, *, energy: bool
+) -> Iterable[Evaluation]:
+    """Evaluates each fit of a target."""
+    for spec in target.fit:
+        data = fit_data(rows, target, spec, folder)
+        prior = prior_data(rows, target, spec, folder)
+        fit = fit_costs(data.samples, target, spec, prior=prior)
+        target = fit.target
+        other = [r for r in target.unseen if r.precision == spec.precision]
+        unseen = measured(matching(rows, other), target, spec.precision, folder=folder).samples
+        label = f"{target.name} {spec.processor} {spec.precision}"
+        if energy:
+            by_model, by_family = energy_residuals(data.samples, target, spec, prior=prior)
+            if len({r.model for r in by_model}) >= _FEWEST:
+                covered = coverage_pct(by_model) / 100 * len(by_model)
+                yield Evaluation(
+                    label, target.device_class, tuple(by_model), tuple(by_family), (), (), covered
+                )
+            continue
+        found = evaluation(label, target.device_class, data.samples, fit, unseen)
+        if found:
+            yield found
+
+
+def of_groups(rows: Sequence[Row], folder: Path, fewest: int) -> Iterable[Evaluation]:
+    """Evaluates every group of the table as a target of its own."""
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["precision"] in _PRECISIONS:
+            key = (row["device"], row["runtime"], row["threads"], row["precision"], row["source"])
+            groups[key].append(row)
+    for key, own in groups.items():
+        device, runtime, threads, _, source = key
+        precision = next(p for p in _PRECISIONS if p == key[3])
+        kind = own[0]["device_class"]
+        base, spec = stand_in(kind, precision)
+        alone = spec.processor if kind != "edgetpu" else None
+        samples = measured(own, base, precision, processor=alone, folder=folder).samples
+        if len({s.model for s in samples}) < fewest:
+            continue
+        others = [r for other, found in groups.items() if other[:4] == key[:4] and other != key
+                  for r in found]  # fmt: skip
+        unseen = measured(others, base, precision, processor=alone, folder=folder).samples
+        name = ", ".join(filter(None, (device[:40], runtime[:30], threads and f"{threads} threads",
+                                       precision, source[:40])))  # fmt: skip
+        found = evaluation(name, kind, samples, fit_costs(samples, base, spec), unseen)
+        if found:
+            yield found
+
+
+def stand_in(kind: str, precision: Precision) -> tuple[Target, FitSpec]:
+    """A target for measurements of hardware that has none: everything runs on one processor."""
+    if kind == "edgetpu":
+        target = load_target("coral-usb")
+        return target, next(s for s in target.fit if s.processor == "edgetpu")
+    model = load_target("raspberry-pi-4")
+    parameters = "mcu" if kind == "mcu" else "cpu-int8" if precision == "int8" else "cpu"
+    spec = model.fit[0].model_copy(update={"precision": precision, "parameters": parameters})
+    costs = {precision: KernelCosts(origin="assumed")}
+    processor = Processor(name="cpu", kind="cpu", rules="litert-cpu", costs=costs)
+    precisions: dict[Precision, Precision] = dict.fromkeys(_PRECISIONS, precision)
+    memory = MemorySpec(ram_bytes=1 << 40, bandwidth_gb_s=1e6)
+    update = {"processors": (processor,), "precisions": precisions, "memory": memory}
+    return model.model_copy(update=update), spec
+
+
+def by_class(found: Sequence[Evaluation]) -> Iterable[Evaluation]:
+    """All residuals of each device class together."""
+    for kind in sorted({e.device_class for e in found}):
+        own = [e for e in found if e.device_class == kind]
+        yield Evaluation(
+            f"{kind} ({len(own)})", kind,
+            tuple(r for e in own for r in e.by_model), tuple(r for e in own for r in e.by_family),
+            tuple(r for e in own for r in e.unseen), tuple(r for e in own for r in e.line),
+            sum(e.covered for e in own),
+        )  # fmt: skip
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="targets; all with a fit if none is given")
+    parser.add_argument("--all", action="store_true", help="groups of the table, not targets")
+    parser.add_argument("--models", type=int, default=_ENOUGH, help="fewest of a group")
+    parser.add_argument("--energy", action="store_true", help="energy in place of latency")
+    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--cache", type=Path, default=CACHE, help="structures made by Keras")
+    options = parser.parse_args(arguments)
+    rows = table(options.table)
+    if options.all:
+        found = list(of_groups(rows, options.cache, options.models))
+    else:
+        targets = [load_target(name) for name in options.names or target_names()]
+        found = [e for t in targets for e in of_target(t, rows, options.cache,
+                                                       energy=options.energy)]  # fmt: skip
+    for name, lines in (("target", found), ("device class", list(by_class(found)))):
+        print(HEADER.format(name=name))
+        print("\n".join(line.row() for line in lines), end="\n\n")
+    if found:
+        print("Medians over the rows of the first table:")
+        print(medians(found))
+
+
+def medians(found: Sequence[Evaluation]) -> str:
+    """Of the errors of all targets alike, however many models each has."""
+    parts = []
+    for name, pick in (("leave one model out", "by_model"), ("leave one family out", "by_family"),
+                       ("unseen source", "unseen")):  # fmt: skip
+        lists = [getattr(e, pick) for e in found if getattr(e, pick)]
+        if lists:
+            parts.append(f"{name} {np.median([median_pct(r) for r in lists]):.1f}% (p90 "
+                         f"{np.median([p90_pct(r) for r in lists]):.1f}%)")  # fmt: skip
+    return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
