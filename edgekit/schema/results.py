@@ -119,6 +119,7 @@ Severity = Literal[
     "blocks",  # the processor does not take the operator; said of a processor, before placement
     "fallback",  # the operator runs, on a lesser processor
     "slow",  # the operator runs where it should, on a slower kernel than others have
+    "requantized",  # the operator runs after the vendor's tools quantized it anew: outputs differ
     "unsupported",  # the operator, or the file, runs nowhere on the target
     "does_not_fit",  # a memory of the target is too small
 ]

@@ -55,6 +55,8 @@ class OpView:
 
 
 Check = Callable[[OpView], str | None]
+Declared = Literal["blocks", "requantized", "slow"]
+"""Severities that a rule may have; placement makes the others of them."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Rule:
         ops: names of the operators that it concerns; empty for all.
         fix: what the user can do.
         severity: `blocks` if the processor does not take an operator that breaks the rule, `slow`
-            if it runs there on a slower kernel.
+            if it runs there on a slower kernel, `requantized` if it runs there in other numbers.
         source: where the rule was published, if not where the rule set was.
     """
 
@@ -77,7 +79,7 @@ class Rule:
     check: Check
     ops: frozenset[str]
     fix: str
-    severity: Literal["blocks", "slow"] = "blocks"
+    severity: Declared = "blocks"
     source: str | None = None
 
     def find(self, op: OpView) -> Finding | None:
@@ -91,7 +93,7 @@ class Rule:
 
 
 def finding(
-    op: Op, rule: str, found: str, allowed: str, *, fix: str, severity: Literal["blocks", "slow"]
+    op: Op, rule: str, found: str, allowed: str, *, fix: str, severity: Declared
 ) -> Finding:
     """A finding about one operator."""
     return Finding(
@@ -107,7 +109,7 @@ def finding(
 
 
 def rule(
-    *ops: str, fix: str, severity: Literal["blocks", "slow"] = "blocks", source: str | None = None
+    *ops: str, fix: str, severity: Declared = "blocks", source: str | None = None
 ) -> Callable[[Check], Rule]:
     """Makes a rule of a function; `ops` are the operators that it concerns, none meaning all."""
 
