@@ -141,11 +141,11 @@ def of_groups(rows: Sequence[Row], folder: Path, fewest: int) -> Iterable[Evalua
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row["precision"] in _PRECISIONS:
-            key = (row["device"], row["runtime"], row["threads"], row["precision"], row["source"])
+            key = tuple(row[k] for k in ("device", "runtime", "threads", "precision", "source"))
             groups[key].append(row)
     for key, own in groups.items():
-        device, runtime, threads, _, source = key
-        precision = next(p for p in _PRECISIONS if p == key[3])
+        device, runtime, threads, word, source = key
+        precision = next(p for p in _PRECISIONS if p == word)
         kind = own[0]["device_class"]
         base, spec = stand_in(kind, precision)
         alone = spec.processor if kind != "edgetpu" else None

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
 
 from edgekit.base.errors import TargetError, did_you_mean
 from edgekit.schema.shipped import shipped_dir
 from edgekit.schema.target import Target, read_target
+
+_FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def target_names() -> list[str]:
@@ -33,7 +39,11 @@ def load_target(name_or_path: str) -> Target:
 
 @cache
 def _load_shipped(name: str) -> Target:
-    return read_target(shipped_dir("targets") / f"{name}.yaml")
+    path = shipped_dir("targets") / f"{name}.yaml"
+    try:  # libyaml, where PyYAML has it, reads forty targets in a tenth of the time
+        return Target.model_validate(yaml.load(path.read_bytes(), Loader=_FAST))  # noqa: S506
+    except (yaml.YAMLError, ValidationError, OSError):
+        return read_target(path)  # says what is wrong, and where
 
 
 def all_targets() -> list[Target]:

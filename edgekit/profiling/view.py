@@ -33,6 +33,7 @@ class GraphView:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self._precisions: dict[int, Precision] = {}
 
     def tensors(self, indices: tuple[int, ...]) -> list[Tensor]:
         """The tensors at `indices`."""
@@ -89,6 +90,11 @@ class GraphView:
         Files with explicit quantization are int8 throughout: runtimes fuse the quantize and
         dequantize pairs into integer kernels.
         """
+        if op.index not in self._precisions:
+            self._precisions[op.index] = self._op_precision(op)
+        return self._precisions[op.index]
+
+    def _op_precision(self, op: Op) -> Precision:
         if self.explicit_quantization:
             return "int8"
         data = [*self.activations_in(op), *self.tensors(op.outputs)]
