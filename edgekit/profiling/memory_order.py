@@ -1,9 +1,9 @@
 """An order of execution that needs less memory.
 
-A graph with branches can run in many orders, and files have the one that their converter came upon.
-After Liberis and Lane, "Neural networks on microcontrollers: saving memory at inference via operator
-reordering", 2019: dynamic programming over the sets of operators that have run, which are as many
-as the graph has antichains; what is alive depends on the set alone, not on how it was reached.
+A graph with branches can run in many orders, and a file has the one that its converter came upon.
+After Liberis and Lane, "Neural networks on microcontrollers: saving memory at inference via
+operator reordering", 2019: dynamic programming over the sets of operators that have run, which are
+as many as the graph has antichains; what is alive depends on the set alone, not on its past.
 Where a level has more sets than `width`, the best are kept, and the order is no longer proven best.
 """
 
@@ -127,15 +127,15 @@ def _needs(graph: Graph) -> dict[int, int]:
     makers = {tensor: op.index for op in graph.ops for tensor in op.outputs}
     state = variables(graph)
     needs: dict[int, int] = {}
-    before: dict[int, int] = {}  # who touched a variable last
+    last: dict[int, int] = {}  # who touched a variable last
     for op in graph.ops:
         mask = 0
         for tensor in op.inputs:
-            if tensor in makers and makers[tensor] != op.index:
-                mask |= 1 << makers[tensor]
+            before = last.get(tensor) if tensor in state else makers.get(tensor)
+            if before is not None and before != op.index:
+                mask |= 1 << before
             if tensor in state:
-                mask |= 1 << before[tensor] if tensor in before else 0
-                before[tensor] = op.index
+                last[tensor] = op.index
         needs[op.index] = mask
     return needs
 
@@ -153,9 +153,9 @@ def _spans(graph: Graph, planner: Planner) -> list[_Span]:
     kept = {home.get(port.tensor, port.tensor) for port in graph.outputs}
     if planner == "tflite":
         kept |= given | (users.keys() - read)
-    blocks = plan(graph, planner=planner).blocks
+    blocks = [block.tensor for block in plan(graph, planner=planner).blocks]
     return [
-        _Span(graph.tensors[place].bytes, users.get(place, 0), place in given, place in kept)
+        _Span(graph.tensors[block].bytes, users.get(block, 0), block in given, block in kept)
         for block in blocks
-        if (place := block.tensor) is not None
+        if block is not None
     ]

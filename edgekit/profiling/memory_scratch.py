@@ -1,7 +1,7 @@
 """Scratch buffers of the kernels of TensorFlow Lite Micro, operator by operator.
 
 The reference kernels: tensorflow/lite/micro/kernels/*.cc of github.com/tensorflow/tflite-micro
-(checked against the interpreter of its Python package, tests/profiling/test_memory_scratch.py).
+(checked against the interpreter of its Python package, tests/profiling/test_memory_tflm.py).
 With CMSIS-NN some operators have kernels of their own (`memory_cmsis`), the rest the reference
 ones.
 """
@@ -9,29 +9,26 @@ ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 from edgekit.graph.types import Graph, Op
 from edgekit.profiling import memory_cmsis as cmsis
 from edgekit.profiling.memory_cmsis import Core
 from edgekit.profiling.memory_litert import Scratch
+from edgekit.schema.target import MicroKernels
 
-Kernels = Literal["reference", "cmsis-nn", "cmsis-nn-dsp", "cmsis-nn-mve"]
-"""The kernels that TensorFlow Lite Micro is built with."""
-
-_CORES: dict[Kernels, Core] = {
+_CORES: dict[MicroKernels, Core] = {
     "cmsis-nn": "plain",
     "cmsis-nn-dsp": "dsp",
     "cmsis-nn-mve": "mve",
 }
 
 
-def core_of(kernels: Kernels) -> Core | None:
+def core_of(kernels: MicroKernels) -> Core | None:
     """The core that CMSIS-NN was built for; None: it is not used."""
     return _CORES.get(kernels)
 
 
-def tflm_scratch(graph: Graph, kernels: Kernels = "reference") -> list[Scratch]:
+def tflm_scratch(graph: Graph, kernels: MicroKernels = "reference") -> list[Scratch]:
     """Buffers that TensorFlow Lite Micro's kernels ask for besides their tensors."""
     core = core_of(kernels)
     found: list[Scratch] = []

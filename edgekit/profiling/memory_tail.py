@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from edgekit.graph.types import Graph, Op
 from edgekit.profiling.memory import variables
 from edgekit.profiling.memory_cmsis import kernel_sums
-from edgekit.profiling.memory_scratch import Kernels, core_of, tflm_scratch
+from edgekit.profiling.memory_scratch import core_of, tflm_scratch
+from edgekit.schema.target import MicroKernels
 
 _BUFFER = 16  # bytes that kernels' own data are aligned to
 _INT16_TABLE = 2 * 513  # a lookup table of the 16-bit softmax
@@ -116,7 +117,7 @@ class Build:
     """
 
     pointer: int = 4
-    kernels: Kernels = "reference"
+    kernels: MicroKernels = "reference"
     decompression: bool = False
     fixed: int = 132
 

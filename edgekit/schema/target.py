@@ -38,6 +38,9 @@ Term = Literal[
 ]
 """What the time of kernels is proportional to."""
 
+MicroKernels = Literal["reference", "cmsis-nn", "cmsis-nn-dsp", "cmsis-nn-mve"]
+"""The kernels that TensorFlow Lite Micro is built with."""
+
 Origin = Literal["fitted", "datasheet", "derived", "assumed"]
 
 
@@ -74,8 +77,9 @@ class FitSpec(Document):
         (), description="in place of the target's references of this precision"
     )
     prior: tuple[Reference, ...] = Field(
-        (), description="measurements of the same runtime on other hardware: they help to find how "
-        "the costs of this one relate to each other, each board at its own speed"
+        (),
+        description="measurements of the same runtime on other hardware: they help to find how "
+        "the costs of this one relate to each other, each board at its own speed",
     )
 
 
@@ -86,6 +90,11 @@ class RuntimeSpec(Document):
     version: str | None = None
     threads: int | None = Field(None, ge=1)
     formats: tuple[Format, ...] = Field(min_length=1)
+    kernels: MicroKernels = Field(
+        "reference",
+        description="of TensorFlow Lite Micro; CMSIS-NN's need buffers that depend on "
+        "the core: -dsp (Cortex-M4, M7, M33), -mve (Cortex-M55, M85), or neither",
+    )
 
 
 class KernelCosts(Document):

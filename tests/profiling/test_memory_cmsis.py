@@ -11,11 +11,12 @@ from edgekit.graph.tflite import read_tflite
 from edgekit.graph.types import Graph, Op, Port, Tensor
 from edgekit.profiling.memory import plan
 from edgekit.profiling.memory_cmsis import Core, kernel_sums
-from edgekit.profiling.memory_scratch import Kernels, tflm_scratch
+from edgekit.profiling.memory_scratch import tflm_scratch
 from edgekit.profiling.memory_shapes import window
 from edgekit.profiling.memory_tail import Build, tail_bytes
+from edgekit.schema.target import MicroKernels
 
-KERNELS: dict[Core, Kernels] = {
+KERNELS: dict[Core, MicroKernels] = {
     "plain": "cmsis-nn",
     "dsp": "cmsis-nn-dsp",
     "mve": "cmsis-nn-mve",
