@@ -4,8 +4,9 @@ An operator takes the larger of its kernel time and of the time that its bytes n
 bus (roofline: Williams, Waterman and Patterson 2009), plus a dispatch. Kernel time is a sum of
 non-negative terms fitted to measurements, or the cycles of a systolic array.
 
-Terms of a convolution of an m x k by a k x n matrix: its m k n multiply-accumulates; the m k
-values that a kernel larger than 1x1 lays out as a matrix first (im2col); bytes read and written.
+Terms of a convolution of an m x k by a k x n matrix: its m k n multiply-accumulates; for a kernel
+larger than 1x1 the m k values that it lays out as a matrix first (im2col) and the m n that it
+writes, which weigh most where k or n is small, as in a network's first layer; bytes moved.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def kernel_terms(work: Work) -> dict[Term, float]:
         terms[mac_term(work)] = float(work.macs)
     if work.gemm and work.kind == "conv":
         terms["patch"] = float(work.gemm.m * work.gemm.k * work.gemm.groups)
+        terms["conv_output"] = float(work.gemm.m * work.gemm.n * work.gemm.groups)
     if work.gemm and work.kind == "depthwise":
         terms["depthwise_output"] = float(work.gemm.m * work.gemm.groups)
     return terms

@@ -30,6 +30,7 @@ Term = Literal[
     "mac.matmul",
     "mac.recurrent",
     "patch",  # values of a larger convolution's input laid out as a matrix (im2col)
+    "conv_output",  # values that a larger convolution writes
     "depthwise_output",  # values that a depthwise convolution writes
     "activation_byte",  # read or written
     "weight_byte",  # read
