@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.completion import target_words
 from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ EXAMPLES = examples(
     "edgekit export model.keras --format tflite --precision int8 --data calib.npz",
     "edgekit export model.keras --format tflite --format onnx --precision fp32 --precision fp16",
     "edgekit export master-int8.tflite --format onnx --format openvino   # the same int8 network",
+    "edgekit export master-int8.tflite --format vela --target ethos-u55-128",
 )
 
 
@@ -26,7 +28,7 @@ def command(
         Path, typer.Argument(help="A .keras or .h5 file, or an int8 or mixed .tflite file.")
     ],
     formats: Annotated[
-        list[str], typer.Option("--format", help="tflite, onnx or openvino; may be repeated.")
+        list[str], typer.Option("--format", help="tflite, onnx, openvino or vela; may be repeated.")
     ],
     precisions: Annotated[
         list[str] | None,
@@ -43,6 +45,15 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File or folder; default: by the source.")
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            "-t",
+            autocompletion=target_words,
+            help="vela only: name or .yaml file of the target to compile for.",
+        ),
+    ] = None,
     opset: Annotated[int | None, typer.Option(min=13, max=23, help="ONNX only.")] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -56,10 +67,11 @@ def command(
         report = export_files(
             source,
             formats=formats,
-            precisions=precisions or ["fp32"],
+            precisions=precisions or [],
             data=data,
             output=output,
             opset=opset,
+            target=target,
             progress=progress,
         )
     out.result(report, lambda console: _render(report, console))
@@ -70,15 +82,20 @@ def _render(report: ExportReport, console: Console) -> None:
 
     table = Table("file", "format", "precision", "bytes", "parity", box=None)
     for sidecar in report.artifacts:
-        figures = sidecar.parity.get("master") or sidecar.parity["model"]
-        snr = figures["snr_db"]
-        words = "identical" if snr is None else f"{snr:.1f} dB"
+        figures = sidecar.parity.get("master") or sidecar.parity.get("model")
+        words = sidecar.parity["runtime"]
+        if figures:
+            snr = figures["snr_db"]
+            same = "identical" if snr is None else f"{snr:.1f} dB"
+            words = f"{same} to {figures['reference']}"
+        if "compiled" in sidecar.parity:
+            words += " (of its master: the file runs on the accelerator only)" if figures else ""
         table.add_row(
             sidecar.file,
             sidecar.format,
             sidecar.precision,
             f"{sidecar.bytes:,}",
-            f"{words} to {figures['reference']}",
+            words,
         )
     console.print(table)
     for sidecar in report.artifacts:

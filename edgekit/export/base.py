@@ -30,6 +30,7 @@ class ExportJob:
         master: the .tflite file that onnx and openvino int8 and mixed derive from.
         opset: onnx only.
         plan: the quantization that was decided for the model; None: as the file beside it says.
+        target: vela only: name or .yaml file of the target to compile for.
     """
 
     model: Path
@@ -40,6 +41,7 @@ class ExportJob:
     master: Path | None = None
     opset: int | None = None
     plan: QuantizationPlan | None = None
+    target: str | None = None
 
 
 class Exporter(ABC):
@@ -50,12 +52,15 @@ class Exporter(ABC):
         calibrated: those that need calibration samples.
         trained: those of them that do not if the model brings its ranges, as `qat` leaves it.
         derived: those that derive from the TFLite file of the same precision, their master.
+        compiled: whether the files run on an accelerator only: no runtime here opens them, and
+            what is proven of them is proven of their master (`edgekit.export.compiled`).
     """
 
     precisions: ClassVar[tuple[Precision, ...]]
     calibrated: ClassVar[tuple[Precision, ...]] = ()
     trained: ClassVar[tuple[Precision, ...]] = ()
     derived: ClassVar[tuple[Precision, ...]] = ()
+    compiled: ClassVar[bool] = False
 
     @classmethod
     def needs_calibration(cls, model: Path, precision: Precision) -> bool:
@@ -126,3 +131,8 @@ def keras_outputs(model: Path, samples: Path, worker: Worker) -> Path:
         output=str(output),
     )
     return output
+
+
+def sidecar_path(model: Path) -> Path:
+    """Where the sidecar of a model file lies."""
+    return model.with_name(f"{model.name}.json")

@@ -16,8 +16,9 @@ from edgekit.base.errors import InputError, ParityError
 from edgekit.base.extras import versions
 from edgekit.base.files import from_os_error, sha256_file, sync, write_text
 from edgekit.base.registry import Registry
-from edgekit.export.base import Exporter, ExportJob, keras_outputs
+from edgekit.export.base import Exporter, ExportJob, keras_outputs, sidecar_path
 from edgekit.export.calibrated import CalibratedExporter
+from edgekit.export.compiled import compile_master
 from edgekit.export.layer_precision import is_mixed, layer_precisions
 from edgekit.export.native import NativeExporter
 from edgekit.graph.read import read_graph
@@ -41,6 +42,7 @@ EXPORTERS: Registry[type[Exporter]] = Registry(
         "onnx": "edgekit.export.onnx:OnnxExporter",
         "openvino": "edgekit.export.openvino:OpenVinoExporter",
         "tflite": "edgekit.export.tflite:TfliteExporter",
+        "vela": "edgekit.export.vela:VelaExporter",
     },
     group="exporters",
 )
@@ -93,6 +95,9 @@ def export(
     """
     job = _planned(job)
     exporter = _exporter(job)
+    if exporter.compiled and job.master is not None:
+        about = {"source": job.model.name, "source_sha256": sha256_file(job.model)}
+        return _compile(job.master, job, {**about, **(provenance or {})}, preprocessing, labels)
     limits = limits or DEFAULT_LIMITS[job.precision]
     with _worker(worker) as child, _folder(job.output) as folder:
         made = folder / job.output.name
@@ -140,8 +145,9 @@ def derive_from_tflite(
     worker: Worker | None = None,
     limits: Limits | None = None,
     opset: int | None = None,
+    target: str | None = None,
 ) -> Sidecar:
-    """Makes an ONNX or OpenVINO file that is the same int8 or mixed network as a .tflite file.
+    """Makes an ONNX, OpenVINO or compiled file of the same int8 or mixed network as a .tflite file.
 
     Needs no Keras model: third-party files will do. The result is held to the outputs of the
     .tflite file in LiteRT with its default kernels (XNNPACK), which is the reference.
@@ -155,6 +161,7 @@ def derive_from_tflite(
         limits: of the parity with the master; by default those of its precision, a little wider
             for random samples.
         opset: onnx only.
+        target: vela only: name or .yaml file of the target to compile for.
 
     Raises:
         InputError: the master is not an int8 or mixed .tflite file, or the format is not derived
@@ -165,6 +172,9 @@ def derive_from_tflite(
     exporter = EXPORTERS.get(format)()
     if "int8" not in exporter.derived:
         raise InputError(f"{format} is not derived from a .tflite file", where=str(master))
+    if exporter.compiled:
+        job = ExportJob(master, format, "int8", output, target=target)
+        return _compile(master, job, {}, None, ())
     precision = _precision(master)
     if limits is None:
         limits = DEFAULT_LIMITS[precision]
@@ -186,9 +196,25 @@ def derive_from_tflite(
         return _publish(folder, output, proof.sidecar(format, precision, parity, provenance))
 
 
-def sidecar_path(model: Path) -> Path:
-    """Where the sidecar of a model file lies."""
-    return model.with_name(f"{model.name}.json")
+def _compile(
+    master: Path,
+    job: ExportJob,
+    provenance: Mapping[str, Any],
+    preprocessing: Preprocessing | None,
+    labels: tuple[str, ...],
+) -> Sidecar:
+    """A file for an accelerator, with the proof that its master has."""
+    with _folder(job.output) as folder:
+        sidecar = compile_master(
+            master,
+            job.format,
+            job.target,
+            folder / job.output.name,
+            provenance=provenance,
+            preprocessing=preprocessing,
+            labels=labels,
+        )
+        return _publish(folder, job.output, sidecar)
 
 
 class _Master:

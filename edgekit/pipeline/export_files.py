@@ -16,12 +16,11 @@ from edgekit.base.progress import Progress, silent
 from edgekit.runtimes.session import Arrays
 from edgekit.schema.artifact import Sidecar
 from edgekit.schema.base import Document
-from edgekit.schema.names import FORMATS, PRECISIONS, SUFFIXES, Format, Precision
+from edgekit.schema.names import FORMATS, PRECISIONS, SUFFIX_OF, SUFFIXES, Format, Precision
 
 if TYPE_CHECKING:
     from edgekit.export.exporter import ExportJob
 
-_SUFFIX = {format_: suffix for suffix, format_ in SUFFIXES.items()}
 _PROOF_SAMPLES = 256
 
 
@@ -40,6 +39,7 @@ def export_files(
     data: Path | None = None,
     output: Path | None = None,
     opset: int | None = None,
+    target: str | None = None,
     progress: Progress = silent,
 ) -> ExportReport:
     """Converts a model to every format and precision asked for, each file proven before it is kept.
@@ -48,10 +48,12 @@ def export_files(
         source: a .keras or .h5 file, with its quantization plan beside it if it has one; or an
             int8 or mixed .tflite file, to derive ONNX and OpenVINO from.
         formats: of the files to make.
-        precisions: of the files to make; ignored for a .tflite source.
+        precisions: of the files to make; by default fp32, for vela int8; ignored for a .tflite
+            source.
         data: .npz of samples by input name: calibration, and what the files are proven on.
         output: the file, if one is made, or a folder; by default beside the source.
         opset: onnx only.
+        target: vela only: name or .yaml file of the target to compile for.
         progress: told what is being made.
 
     Raises:
@@ -68,14 +70,18 @@ def export_files(
     if source.suffix == ".tflite":
         pairs = [(kind, "int8") for kind in dict.fromkeys(kinds)]
     else:
-        pairs = list(dict.fromkeys((kind, level) for kind in kinds for level in levels))
-    paths = _outputs(source, pairs, output)
+        pairs = list(dict.fromkeys((kind, lv) for kind in kinds for lv in levels or _default(kind)))
+    paths = _outputs(source, pairs, output, target)
     with Worker(preload=["tensorflow"]) as worker:
         if source.suffix == ".tflite":
-            made = _derive(source, paths, x, opset, worker, progress)
+            made = _derive(source, paths, x, opset, target, worker, progress)
         else:
-            made = _convert(source, paths, x, opset, worker, progress)
+            made = _convert(source, paths, x, opset, target, worker, progress)
     return ExportReport(artifacts=tuple(made), directory=str(next(iter(paths.values())).parent))
+
+
+def _default(kind: Format) -> tuple[Precision, ...]:
+    return ("int8",) if kind == "vela" else ("fp32",)
 
 
 Paths = dict[tuple[Format, Precision], Path]
@@ -86,6 +92,7 @@ def _derive(
     paths: Paths,
     x: Arrays | None,
     opset: int | None,
+    target: str | None,
     worker: Worker,
     progress: Progress,
 ) -> list[Sidecar]:
@@ -95,7 +102,7 @@ def _derive(
     for index, ((kind, _), path) in enumerate(paths.items()):
         progress(f"deriving {path.name}", index, len(paths))
         sidecar = derive_from_tflite(
-            source, kind, path, reference_x=_first(x), worker=worker, opset=opset
+            source, kind, path, reference_x=_first(x), worker=worker, opset=opset, target=target
         )
         made.append(sidecar)
     return made
@@ -106,6 +113,7 @@ def _convert(
     paths: Paths,
     x: Arrays | None,
     opset: int | None,
+    target: str | None,
     worker: Worker,
     progress: Progress,
 ) -> list[Sidecar]:
@@ -131,7 +139,7 @@ def _convert(
             progress(f"converting to {job.format} {job.precision}", len(made), len(paths))
             derived = job.precision in EXPORTERS.get(job.format).derived
             sidecar = export(
-                replace(job, master=masters[job.precision] if derived else None),
+                replace(job, master=masters[job.precision] if derived else None, target=target),
                 reference_x=_first(x),
                 worker=worker,
             )
@@ -160,7 +168,12 @@ def _first(x: Arrays | None) -> Arrays | None:
     return None if x is None else {name: array[:_PROOF_SAMPLES] for name, array in x.items()}
 
 
-def _outputs(source: Path, pairs: Sequence[tuple[Format, Precision]], output: Path | None) -> Paths:
+def _outputs(
+    source: Path,
+    pairs: Sequence[tuple[Format, Precision]],
+    output: Path | None,
+    target: str | None,
+) -> Paths:
     one_file = output is not None and output.suffix in SUFFIXES
     if output is not None and one_file:
         if len(pairs) != 1:
@@ -169,18 +182,22 @@ def _outputs(source: Path, pairs: Sequence[tuple[Format, Precision]], output: Pa
                 where=str(output),
                 hint="give a folder",
             )
-        if output.suffix != _SUFFIX[pairs[0][0]]:
+        if output.suffix != SUFFIX_OF[pairs[0][0]]:
             raise InputError(
-                f"a file in format {pairs[0][0]} ends in {_SUFFIX[pairs[0][0]]}", where=str(output)
+                f"a file in format {pairs[0][0]} ends in {SUFFIX_OF[pairs[0][0]]}",
+                where=str(output),
             )
         return {pairs[0]: output}
     folder = output or source.parent
     stem = source.stem
-    return {
-        (kind, level): folder
-        / f"{stem if source.suffix == '.tflite' else f'{stem}-{level}'}{_SUFFIX[kind]}"
-        for kind, level in pairs
-    }
+
+    def name(kind: Format, level: Precision) -> str:
+        words = [stem] if source.suffix == ".tflite" else [stem, level]
+        if kind == "vela":
+            words.append(Path(target).stem if target else kind)
+        return "-".join(words) + SUFFIX_OF[kind]
+
+    return {(kind, level): folder / name(kind, level) for kind, level in pairs}
 
 
 def _known(name: str, kind: str, allowed: tuple[str, ...]) -> str:

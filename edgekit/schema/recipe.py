@@ -142,6 +142,14 @@ class ExportSpec(Document):
     format: Format
     precision: tuple[Precision, ...] = Field(("fp32",), min_length=1)
     opset: int | None = Field(None, ge=13, le=23, description="onnx only")
+    target: str | None = Field(None, description="vela only: the target to compile for")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _compiled_is_int8(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("format") == "vela":
+            return {"precision": "int8", **value}
+        return value
 
     @field_validator(
         "precision", mode="before", json_schema_input_type=Precision | tuple[Precision, ...]
@@ -154,6 +162,14 @@ class ExportSpec(Document):
     def _opset_of_onnx(self) -> ExportSpec:
         if self.opset is not None and self.format != "onnx":
             raise ValueError(f"'opset' is for onnx only (found format {self.format})")
+        return self
+
+    @model_validator(mode="after")
+    def _target_of_compiler(self) -> ExportSpec:
+        if (self.format == "vela") != (self.target is not None):
+            raise ValueError("'target' is what format vela compiles for, and for no other format")
+        if self.format == "vela" and self.precision != ("int8",):
+            raise ValueError("format vela is made in int8 only")
         return self
 
 

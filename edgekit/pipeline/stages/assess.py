@@ -12,6 +12,7 @@ from edgekit.base.files import write_json
 from edgekit.pipeline.stage import Result, Stage, StageContext
 from edgekit.pipeline.stages.compress import OUTPUTS_FILE
 from edgekit.pipeline.stages.export import Wanted
+from edgekit.profiling.targets import load_target
 from edgekit.schema.recipe import Recipe
 from edgekit.schema.target import Target
 
@@ -19,30 +20,41 @@ RUNTIMES = {
     "tflite": "ai-edge-litert",
     "onnx": "onnxruntime",
     "openvino": "openvino",
+    "vela": "ai-edge-litert",  # of the master
 }
 
 
 def stages(
     one: Wanted, recipe: Recipe, targets: tuple[Target, ...], machine: dict[str, object]
 ) -> list[Stage]:
-    """The stages for one model file; `machine` is what a measurement depends on."""
-    source = f"export-{one.key}"
-    about = {"targets": [target.model_dump(mode="json") for target in targets]}
+    """The stages for one model file; `machine` is what a measurement depends on.
+
+    Of a file compiled for an accelerator its master is assessed: on its own target, where that
+    is one of the recipe's.
+    """
+    own = f"export-{one.key}"
+    source = one.masters[0] if one.target else own
+    needs = tuple(dict.fromkeys((source, own)))
+    if one.target:
+        targets = tuple(t for t in targets if t.name == load_target(one.target).name)
+    shown = one.file_name(recipe.name)
+    about: dict[str, object] = {"artifact": shown}
+    about |= {"targets": [target.model_dump(mode="json") for target in targets]}
     limits = recipe.verify.limits_for(one.precision).model_dump(mode="json")
     runtime = (RUNTIMES[one.format],)
     made = [
-        Stage(f"check-{one.key}", "check", _check(source), (source,), about),
+        Stage(f"check-{one.key}", "check", _check(source, targets, shown), needs, about),
         Stage(
             f"verify-{one.key}",
             "verify",
             _verify(source, one),
-            (source, "data", "reference", *one.masters),
+            tuple(dict.fromkeys((*needs, "data", "reference", *one.masters))),
             {"limits": limits},
             runtime,
         ),
-        Stage(f"profile-{one.key}", "profile", _profile(source), (source,), about),
+        Stage(f"profile-{one.key}", "profile", _profile(source, targets, shown), needs, about),
     ]
-    if recipe.bench.enabled:
+    if recipe.bench.enabled and not one.target:
         settings = {"bench": recipe.bench.model_dump(mode="json"), "machine": machine}
         made.append(
             Stage(f"bench-{one.key}", "bench", _bench(source), (source,), settings, runtime)
@@ -60,30 +72,32 @@ def _dump(documents: list[BaseModel]) -> list[dict[str, object]]:
     return [document.model_dump(mode="json") for document in documents]
 
 
-def _check(source: str) -> Callable[[StageContext], Result]:
+def _check(
+    source: str, targets: tuple[Target, ...], shown: str
+) -> Callable[[StageContext], Result]:
     def run(context: StageContext) -> Result:
         from edgekit.graph.read import read_graph
         from edgekit.profiling.check import check_graph
 
         path = artifact_path(context, source)
         graph = read_graph(path)
-        targets = context.resources.targets
-        reports = [check_graph(graph, target, path.name, path=path) for target in targets]
+        reports = [check_graph(graph, target, shown, path=path) for target in targets]
         return {"checks": _dump([*reports])}
 
     return run
 
 
-def _profile(source: str) -> Callable[[StageContext], Result]:
+def _profile(
+    source: str, targets: tuple[Target, ...], shown: str
+) -> Callable[[StageContext], Result]:
     def run(context: StageContext) -> Result:
         from edgekit.graph.read import read_graph
         from edgekit.profiling.profile import profile_graph
 
         path = artifact_path(context, source)
         graph = read_graph(path)
-        targets = context.resources.targets
-        profiles = [profile_graph(graph, target, path.name, path=path) for target in targets]
-        write_json(context.directory / f"{path.name}.profiles.json", _dump([*profiles]))
+        profiles = [profile_graph(graph, target, shown, path=path) for target in targets]
+        write_json(context.directory / f"{shown}.profiles.json", _dump([*profiles]))
         return {"profiles": _dump([*profiles])}
 
     return run
@@ -102,7 +116,7 @@ def _verify(source: str, one: Wanted) -> Callable[[StageContext], Result]:
         path = artifact_path(context, source)
         parity = verify_file(path, reference, test.x, test.y, limits, reference_name="Keras model")
         found = {"verify": parity.model_copy(update={"artifact": path.name})}
-        for name in one.masters:
+        for name in () if one.target else one.masters:
             master = artifact_path(context, name)
             with open_session(master) as session:
                 near = master_limits(limits, session.outputs)

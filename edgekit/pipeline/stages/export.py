@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,29 +14,36 @@ from edgekit.pipeline.stage import Result, Stage, StageContext
 from edgekit.pipeline.stages.compress import OUTPUTS_FILE
 from edgekit.pipeline.stages.data import CALIBRATION_FILE
 from edgekit.pipeline.stages.train import MODEL_FILE
+from edgekit.profiling.targets import load_target
 from edgekit.schema.artifact import Preprocessing
-from edgekit.schema.names import SUFFIXES, Format, Precision
+from edgekit.schema.names import SUFFIX_OF, Format, Precision
 from edgekit.schema.plan import load_plan
 from edgekit.schema.recipe import Recipe
 
-_SUFFIX = {format_: suffix for suffix, format_ in SUFFIXES.items()}
 _GATE_SAMPLES = 512
 _DERIVED: tuple[Precision, ...] = ("int8", "mixed")
 _LIBRARIES: dict[str, tuple[str, ...]] = {
     "tflite": ("tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer"),
     "onnx": ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime"),
     "openvino": ("tensorflow", "keras", "openvino"),
+    "vela": ("ethos-u-vela",),
 }
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One model file that a recipe asks for; `native` by its runtime's own quantizer."""
+    """One model file that a recipe asks for.
+
+    Attributes:
+        native: by its runtime's own quantizer.
+        target: that the file is compiled for, if it is.
+    """
 
     format: Format
     precision: Precision
     opset: int | None = None
     native: bool = False
+    target: str | None = None
 
     @property
     def key(self) -> str:
@@ -44,6 +52,8 @@ class Wanted:
 
     @property
     def _kind(self) -> str:
+        if self.target is not None:
+            return f"{self.precision}-{Path(self.target).stem}"
         return f"{self.precision}-native" if self.native else self.precision
 
     @property
@@ -59,7 +69,7 @@ class Wanted:
 
     def file_name(self, recipe_name: str) -> str:
         """Name of the model file."""
-        return f"{recipe_name}-{self._kind}{_SUFFIX[self.format]}"
+        return f"{recipe_name}-{self._kind}{SUFFIX_OF[self.format]}"
 
 
 def wanted(recipe: Recipe) -> list[Wanted]:
@@ -67,9 +77,9 @@ def wanted(recipe: Recipe) -> list[Wanted]:
     files: list[Wanted] = []
     for spec in recipe.export:
         for precision in spec.precision:
-            one = Wanted(spec.format, precision, spec.opset)
+            one = Wanted(spec.format, precision, spec.opset, target=spec.target)
             files += [one.master, one] if one.master else [one]
-            if one.master and precision == "int8" and _is_native(recipe):
+            if one.master and precision == "int8" and not one.target and _is_native(recipe):
                 files.append(replace(one, native=True))
     return list({one.key: one for one in files}.values())
 
@@ -91,6 +101,7 @@ def stage(one: Wanted, recipe: Recipe, model: str) -> Stage:
             "precision": one.precision,
             "opset": one.opset,
             "native": one.native,
+            **({"target": load_target(one.target).model_dump(mode="json")} if one.target else {}),
             "file": one.file_name(recipe.name),
             "limits": recipe.verify.limits_for(one.precision).model_dump(mode="json"),
         },
@@ -122,6 +133,7 @@ def _run(one: Wanted, model: str) -> Callable[[StageContext], Result]:
             master=master,
             opset=one.opset,
             plan=plan,
+            target=one.target,
         )
         sidecar = export(
             job,
