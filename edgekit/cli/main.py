@@ -26,6 +26,7 @@ COMMANDS = (
     "gate",
     "init",
     "inspect",
+    "memory",
     "package",
     "profile",
     "recipes",

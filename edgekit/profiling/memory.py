@@ -116,19 +116,24 @@ def plan(
         end = len(graph.ops)
         placed = pack(sorted(blocks, key=partial(_turn, end)), alignment=step, best_fit=True)
     persistent = pack(persistent, alignment=step, best_fit=True)
-    live = live_bytes(blocks, len(graph.ops))
+    live = live_bytes(((b.bytes, b.first, b.last) for b in blocks), len(graph.ops))
     peak = max(live)
     return MemoryPlan(
         tuple(placed), _end(placed), peak, live.index(peak), tuple(persistent), _end(persistent)
     )
 
 
-def live_bytes(blocks: Iterable[Block], ops: int) -> list[int]:
-    """Bytes that are in use while each operator runs; one number for a graph without any."""
+def live_bytes(blocks: Iterable[tuple[int, int, int]], ops: int) -> list[int]:
+    """Bytes that are in use while each operator runs; one number for a graph without any.
+
+    Args:
+        blocks: bytes, the first operator that needs them, and the last.
+        ops: number of operators.
+    """
     changes = [0] * (ops + 2)
-    for block in blocks:
-        changes[block.first] += block.bytes
-        changes[block.last + 1] -= block.bytes
+    for size, first, last in blocks:
+        changes[first] += size
+        changes[last + 1] -= size
     return list(accumulate(changes))[: max(ops, 1)]
 
 

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekit.base.errors import InputError
+from edgekit.graph.tflite import read_tflite
+from edgekit.profiling.memory import plan
+from edgekit.profiling.memory_need import Runtime, memory_need, runtime_of
+from edgekit.profiling.memory_report import memory_file, memory_graph
+from edgekit.profiling.memory_scratch import tflm_scratch
+from edgekit.profiling.memory_tail import tail_bytes
+from edgekit.profiling.targets import load_target
+from tests.profiling.test_memory import make_graph
+
+MICRO = "stm32-l4r5-tflm"
+
+
+def test_a_microcontroller_needs_arena_tail_and_code(shared: Path) -> None:
+    graph = read_tflite(shared / "models/mlperf_tiny_kws_int8.tflite")
+    need = memory_need(graph, runtime_of(load_target(MICRO)))
+    assert need.parts["arena"].value == 16000
+    assert need.ram.value == 16000 + tail_bytes(graph)
+    assert need.flash is not None
+    assert need.parts["runtime_code"].value is not None
+    assert need.flash.value == graph.file_bytes + need.parts["runtime_code"].value
+    for figure in (need.ram, need.flash):
+        assert None not in (figure.low, figure.value, figure.high)
+        assert (figure.low or 0) < (figure.value or 0) < (figure.high or 0)
+
+
+def test_cmsis_nn_needs_more_of_both(shared: Path) -> None:
+    graph = read_tflite(shared / "models/mlperf_tiny_ic_int8.tflite")
+    reference = memory_need(graph, Runtime("tflm", "reference", False))
+    fast = memory_need(graph, Runtime("tflm", "cmsis-nn-dsp", False))
+    assert (fast.ram.value or 0) > (reference.ram.value or 0)
+    assert fast.flash is not None
+    assert reference.flash is not None
+    assert (fast.flash.value or 0) - (reference.flash.value or 0) == 18_000
+
+
+def test_flash_of_whole_images(shared: Path) -> None:
+    """Published sketches, and images taken apart by hand, lie within the interval."""
+    measured = {  # bytes, all but the built-in test input
+        "tinymlfc_FC10p50_Digits": 125.621 * 1024,
+        "tinymlfc_FC10p50_Iris": 123.254 * 1024,
+        "tinymlfc_FC10x10_Digits": 128.371 * 1024,
+        "tinymlfc_FC1x10_Digits": 121.582 * 1024,
+        "mlperf_tiny_kws_int8": 131_500 - 490,
+        "mlperf_tiny_vww_int8": 438_000 - 27_648,
+        "mlperf_tiny_ic_int8": 178_600 - 3_072,
+        "mlperf_tiny_ad_int8": 354_700 - 640,
+    }
+    for name, flash in measured.items():
+        need = memory_need(
+            read_tflite(shared / f"models/{name}.tflite"), Runtime("tflm", "reference", False)
+        )
+        assert need.flash is not None
+        assert (need.flash.low or 0) - 100 <= flash <= (need.flash.high or 0) + 100, name
+
+
+def test_other_runtimes() -> None:
+    runtime = runtime_of(load_target("stm32-h7a3-cubeai"))
+    assert (runtime.planner, runtime.kernels, runtime.weights_in_ram) == ("tflm", None, False)
+    graph = make_graph([64, 64], [("NEG", [0], [1])], [0], [1])
+    need = memory_need(graph, runtime)
+    assert set(need.parts) == {"arena"}
+    runtime = runtime_of(load_target("raspberry-pi-4"))
+    assert (runtime.planner, runtime.kernels, runtime.weights_in_ram) == ("tflite", None, True)
+    assert memory_need(graph, runtime).flash is None
+
+
+def test_variables_of_tflite_are_in_ram() -> None:
+    graph = make_graph([64, 64, 640], [("LSTM", [0, 2], [1])], [0], [1])
+    need = memory_need(graph, Runtime("tflite", None, True))
+    assert need.parts["arena"].value == 128 + 640
+
+
+def test_report_adds_up(shared: Path) -> None:
+    path = shared / "models/mlperf_tiny_ic_int8.tflite"
+    report = memory_file(path, load_target(MICRO))
+    assert report.peak is not None
+    assert report.peak.live_bytes == report.peak_bytes == max(s.live_bytes for s in report.steps)
+    graph = read_tflite(path)
+    found = plan(graph, planner="tflm", scratch=tflm_scratch(graph))
+    assert (report.peak.index, report.arena_bytes) == (found.peak_op, found.arena_bytes)
+    for step in report.steps:
+        live = sum(b.bytes for b in report.blocks if b.first <= step.index <= b.last)
+        assert live == step.live_bytes
+    assert report.peak.layer
+
+
+def test_report_tells_of_a_better_order() -> None:
+    ops = [("A", [0], [1]), ("A", [0], [2]), ("B", [1], [3]), ("B", [2], [4]), ("C", [3, 4], [5])]
+    graph = make_graph([10, 1000, 900, 10, 10, 10], ops, [0], [5])
+    report = memory_graph(graph, load_target(MICRO), "g.tflite")
+    assert report.order in ((0, 2, 1, 3, 4), (1, 3, 0, 2, 4))
+    assert (report.peak_bytes, report.order_peak_bytes) == (1910, 1020)
+    assert report.order_arena_bytes < report.arena_bytes
+
+
+def test_wrong_format_is_an_error(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Neg", ["x"], ["y"])
+    kind = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph([node], "g", [value("x", kind, [4])], [value("y", kind, [4])])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "m.onnx")
+    with pytest.raises(InputError, match="takes tflite"):
+        memory_file(tmp_path / "m.onnx", load_target(MICRO))
