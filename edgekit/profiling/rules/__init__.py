@@ -10,6 +10,8 @@ RULE_SETS: Registry[RuleSet] = Registry(
         "cubeai": "edgekit.profiling.rules.cubeai:RULES",
         "dpu": "edgekit.profiling.rules.dpu:RULES",
         "edgetpu": "edgekit.profiling.rules.edgetpu:RULES",
+        "ethos-u55": "edgekit.profiling.rules.ethos_u:U55",
+        "ethos-u85": "edgekit.profiling.rules.ethos_u:U85",
         "hexagon": "edgekit.profiling.rules.hexagon:RULES",
         "hls4ml": "edgekit.profiling.rules.hls4ml:RULES",
         "litert-cpu": "edgekit.profiling.rules.litert_cpu:RULES",
