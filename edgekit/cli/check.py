@@ -47,6 +47,7 @@ def command(
 
 def _render(console: Console, report: CheckReport) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     console.print(f"{report.artifact} on {report.target}: {report.verdict}", markup=False)
     faults = [("", "", finding) for finding in report.findings]
@@ -56,9 +57,10 @@ def _render(console: Console, report: CheckReport) -> None:
         for finding in op.findings
     ]
     if faults:
-        table = Table("operator", "runs on", "found", "allowed", "fix")
-        for operator, where, finding in faults:
-            table.add_row(operator, where, finding.found, finding.allowed, finding.fix)
+        table = Table("operator", "runs on", "severity", "rule", "found", "allowed", "fix")
+        for operator, where, fault in faults:
+            cells = (operator, where, fault.severity, fault.rule, fault.found, fault.allowed)
+            table.add_row(*map(Text, (*cells, fault.fix)))
         console.print(table)
     for name, figure in report.memory.items():
         if figure.value is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -11,23 +12,30 @@ from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, e
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgekit.schema.rules import RuleTable, TargetRules
     from edgekit.schema.target import Target
 
 EXAMPLES = examples(
     "edgekit targets                        # the list",
     "edgekit targets show raspberry-pi-4",
+    "edgekit targets rules coral-usb        # what it takes",
+    "edgekit targets rules --output docs/ops  # a page for each target",
     "edgekit targets validate my-board.yaml",
 )
 
 
 def command(
-    action: Annotated[Literal["list", "show", "validate"], typer.Argument()] = "list",
+    action: Annotated[Literal["list", "show", "rules", "validate"], typer.Argument()] = "list",
     name: Annotated[str | None, typer.Argument(help="A target's name or .yaml file.")] = None,
+    output_folder: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="With `rules`: write Markdown pages to this folder."),
+    ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """List targets, show one, or validate a target file."""
+    """List targets, show one or its rules, or validate a target file."""
     from edgekit.profiling.targets import all_targets, named_target
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
@@ -45,8 +53,16 @@ def command(
         ]
         output.result({"targets": summaries}, lambda console: _list(console, targets))
         return
+    if action == "rules" and output_folder is not None:
+        _write(output, [named_target(name, action)] if name else all_targets(), output_folder)
+        return
     target = named_target(name, action)
-    if action == "show":
+    if action == "rules":
+        from edgekit.profiling.rulebook import target_rules
+
+        rules = target_rules(target)
+        output.result(rules, lambda console: _rules(console, rules))
+    elif action == "show":
         output.result(target, lambda console: _show(console, target))
     else:
         output.result(
@@ -108,3 +124,33 @@ def _show(console: Console, target: Target) -> None:
     for title, text in rows:
         table.add_row(title, text)
     console.print(table)
+
+
+def _write(output: Output, targets: list[Target], folder: Path) -> None:
+    from edgekit.profiling.rulebook import write_pages
+
+    pages = [str(page) for page in write_pages(targets, folder)]
+    output.result({"pages": pages}, lambda console: console.print("\n".join(pages), markup=False))
+
+
+def _rules(console: Console, rules: TargetRules) -> None:
+    console.print(f"{rules.target}: {rules.title}", markup=False)
+    for entry in rules.processors:
+        console.print(_rule_table(f"{entry.processor}: {entry.table.title}", entry.table))
+        if entry.fast is not None:
+            console.print(_rule_table(f"fast kernels: {entry.fast.title}", entry.fast))
+
+
+def _rule_table(title: str, rules: RuleTable) -> object:
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    taken = ", ".join(rules.operators or rules.kinds) or "all operators of the format"
+    table = Table(
+        Column("rule", no_wrap=True), "operators", "severity", "allowed", "fix",
+        title=Text(title), caption=Text(f"takes {taken}; source: {rules.source}"),
+    )  # fmt: skip
+    for row in rules.rules:
+        operators = ", ".join(row.operators) or "all"
+        table.add_row(*map(Text, (row.id, operators, row.severity, row.rule, row.fix)))
+    return table

@@ -86,6 +86,8 @@ class Rule:
         """The finding if `op` breaks the rule."""
         if self.ops and op.op.name not in self.ops:
             return None
+        if self.ops and not (op.op.inputs and op.op.outputs):
+            return None  # a broken file: there is nothing to look at
         found = self.check(op)
         if found is None:
             return None
