@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from structures import retyped, structure
+from ncnn import read_param
+from networks import structure
+from structures import retyped
 
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
@@ -76,7 +78,12 @@ def matching(rows: Sequence[Row], references: Sequence[Reference]) -> list[Row]:
         | ({"source": r.source} if r.source else {})
         for r in references
     ]
-    return [r for r in rows if any(all(r[k] == v for k, v in want.items()) for want in wanted)]
+    return [
+        row
+        for row in rows
+        for reference, want in zip(references, wanted, strict=True)
+        if all(row[k] == v for k, v in want.items()) and (reference.notes or "") in row["notes"]
+    ]
 
 
 def references(target: Target, spec: FitSpec) -> tuple[Reference, ...]:
@@ -91,7 +98,7 @@ def measured(
     """The measured networks whose structure is known, placed on the target."""
     samples, used = [], []
     for row in rows:
-        graph = network(row["model_name"], precision, folder)
+        graph = network(row["model_name"], precision, folder, ncnn=row["group"] == "ncnn")
         if graph is None:
             continue
         energy = float(row["energy_uj"]) * 1e-6 if row["energy_uj"] else None
@@ -127,12 +134,28 @@ def prior_data(
 
 
 @cache
-def network(name: str, precision: Precision, folder: Path = CACHE) -> Graph | None:
-    """The structure of a network of the table, from its file or by name."""
+def network(
+    name: str, precision: Precision, folder: Path = CACHE, *, ncnn: bool = False
+) -> Graph | None:
+    """The structure of a network of the table, from its file or by name.
+
+    Args:
+        name: of the network.
+        precision: of its weights and activations.
+        folder: where structures that Keras made are kept.
+        ncnn: whether ncnn ran it, whose networks differ a little from others of the same name.
+    """
     if name in MODEL_FILES:
         graph = read_graph(SHARED / "models" / MODEL_FILES[name])
         return graph if precision == "int8" else retyped(graph, precision)
-    return structure(name, precision, folder)
+    text = SHARED / "models" / "ncnn_param" / f"{name}.param"
+    known = None if ncnn and text.is_file() else structure(name, precision, folder)
+    if known is not None or not text.is_file():
+        return known
+    try:
+        return retyped(read_param(text), precision)
+    except ValueError:  # without shapes
+        return None
 
 
 def family(name: str) -> str:

@@ -17,6 +17,7 @@ second run takes seconds.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -142,33 +143,42 @@ def of_groups(rows: Sequence[Row], folder: Path, fewest: int) -> Iterable[Evalua
     for row in rows:
         if row["precision"] in _PRECISIONS:
             key = tuple(row[k] for k in ("device", "runtime", "threads", "precision", "source"))
-            groups[key].append(row)
+            # ncnn says in the notes on which of the cores it ran.
+            cores = "".join(re.findall(r"powersave=\d", row["notes"])[:1])
+            groups[*key, cores].append(row)
     for key, own in groups.items():
-        device, runtime, threads, word, source = key
+        device, runtime, threads, word, source, cores = key
         precision = next(p for p in _PRECISIONS if p == word)
         kind = own[0]["device_class"]
-        base, spec = stand_in(kind, precision)
+        base, spec = stand_in(kind, runtime, precision)
         alone = spec.processor if kind != "edgetpu" else None
         samples = measured(own, base, precision, processor=alone, folder=folder).samples
         if len({s.model for s in samples}) < fewest:
             continue
-        others = [r for other, found in groups.items() if other[:4] == key[:4] and other != key
-                  for r in found]  # fmt: skip
+        hardware = (*key[:4], cores)
+        others = [r for other, found in groups.items()
+                  if (*other[:4], other[5]) == hardware and other != key for r in found]  # fmt: skip
         unseen = measured(others, base, precision, processor=alone, folder=folder).samples
         name = ", ".join(filter(None, (device[:40], runtime[:30], threads and f"{threads} threads",
-                                       precision, source[:40])))  # fmt: skip
+                                       precision, source[:40], cores)))  # fmt: skip
         found = evaluation(name, kind, samples, fit_costs(samples, base, spec), unseen)
         if found:
             yield found
 
 
-def stand_in(kind: str, precision: Precision) -> tuple[Target, FitSpec]:
+def stand_in(kind: str, runtime: str, precision: Precision) -> tuple[Target, FitSpec]:
     """A target for measurements of hardware that has none: everything runs on one processor."""
     if kind == "edgetpu":
         target = load_target("coral-usb")
         return target, next(s for s in target.fit if s.processor == "edgetpu")
     model = load_target("raspberry-pi-4")
-    parameters = "mcu" if kind == "mcu" else "cpu-int8" if precision == "int8" else "cpu"
+    parameters = "cpu-int8" if precision == "int8" else "cpu"
+    if kind == "mcu":
+        parameters = "mcu"
+    elif "Vulkan" in runtime:
+        parameters = "gpu"
+    elif "ncnn" in runtime:
+        parameters = "cpu-winograd"
     spec = model.fit[0].model_copy(update={"precision": precision, "parameters": parameters})
     costs = {precision: KernelCosts(origin="assumed")}
     processor = Processor(name="cpu", kind="cpu", rules="litert-cpu", costs=costs)

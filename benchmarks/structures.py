@@ -1,30 +1,18 @@
-"""Networks by the names that measurement tables use, as graphs without weights.
+"""Keras models as the graphs of the .tflite files that they would become, without weights.
 
-Keras models are converted shape by shape to the operators that the TFLite converter would write:
-batch normalization and activations fold into the convolution before them, and padding that a
-strided convolution of the original TensorFlow-Slim network did itself folds into it too.
+Models are converted shape by shape to the operators that the TFLite converter would write: batch
+normalization and activations fold into the convolution before them, and padding that a strided
+convolution of the original TensorFlow-Slim network did itself folds into it too.
 """
 
 from __future__ import annotations
 
-import gc
-import hashlib
-import inspect
 import math
-import os
-import pickle
-import re
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from edgekit.base.files import write_bytes
 from edgekit.graph.types import Graph, Op, OpClass, Port, Tensor
 from edgekit.schema.names import Precision
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _FUSED = {"linear", "relu", "relu6"}
 _SKIPPED = {
@@ -38,49 +26,6 @@ _ELEMENTWISE = {
     "CustomScaleLayer": "ADD",
 }
 _KERNEL_OUTPUT = {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense"}
-
-
-def structure(name: str, precision: Precision, folder: Path | None = None) -> Graph | None:
-    """The graph of a network named as in the table, or None if its structure is not known.
-
-    Args:
-        name: of the network.
-        precision: of its weights and activations.
-        folder: where structures are kept from run to run, because building one takes Keras.
-    """
-    for pattern, build in _FAMILIES:
-        match = re.fullmatch(pattern, name, re.IGNORECASE)
-        if match:
-            found = tuple(sorted((k, v) for k, v in match.groupdict().items() if v))
-            return retyped(_kept(pattern, build, found, folder), precision)
-    return None
-
-
-@cache
-def _kept(
-    pattern: str, build: Callable[..., Any], found: tuple[tuple[str, str], ...], folder: Path | None
-) -> Graph:
-    if folder is None:
-        return _built(build, found)
-    code = (Path(__file__).read_text(encoding="utf-8"), inspect.getsource(build))
-    key = hashlib.sha256(repr((pattern, found, *code)).encode()).hexdigest()[:16]
-    path = folder / f"{key}.pickle"
-    if path.is_file():
-        graph = pickle.loads(path.read_bytes())
-        assert isinstance(graph, Graph)
-        return graph
-    graph = _built(build, found)
-    write_bytes(path, pickle.dumps(graph))
-    return graph
-
-
-def _built(build: Callable[..., Any], found: tuple[tuple[str, str], ...]) -> Graph:
-    import keras
-
-    graph = convert(build(**dict(found)))
-    keras.backend.clear_session()
-    gc.collect()
-    return graph
 
 
 def retyped(graph: Graph, precision: Precision) -> Graph:
@@ -238,158 +183,3 @@ def _data_layer(
     if kind not in ops:
         raise ValueError(f"no conversion for Keras layer {kind}")
     return w.op(*ops[kind], name, sources, shape)
-
-
-def _applications() -> Any:
-    import keras
-
-    return keras.applications
-
-
-def _square(size: str | None, default: int = 224) -> tuple[int, int, int]:
-    return (int(size or default), int(size or default), 3)
-
-
-def _mobilenet_v1(alpha: str = "1.0", size: str = "224") -> Any:
-    return _applications().MobileNet(alpha=float(alpha), input_shape=_square(size), weights=None)
-
-
-def _mobilenet_v2(alpha: str = "1.0", size: str = "224") -> Any:
-    return _applications().MobileNetV2(alpha=float(alpha), input_shape=_square(size), weights=None)
-
-
-def _mobilenet_v3(kind: str, alpha: str = "1.0", minimal: str = "") -> Any:
-    apps = _applications()
-    build = apps.MobileNetV3Large if kind.lower() == "large" else apps.MobileNetV3Small
-    return build(
-        alpha=float(alpha), minimalistic=bool(minimal), input_shape=(224, 224, 3), weights=None,
-        include_preprocessing=False,
-    )  # fmt: skip
-
-
-def _application(attribute: str, size: int) -> Callable[[], Any]:
-    def build() -> Any:
-        return getattr(_applications(), attribute)(input_shape=(size, size, 3), weights=None)
-
-    return build
-
-
-def _efficientnet_lite(number: str) -> Any:
-    """EfficientNet-Lite (tensorflow/tpu): no squeeze-and-excite, ReLU6, fixed stem and head."""
-    width, depth, size = {
-        "0": (1.0, 1.0, 224), "1": (1.0, 1.1, 240), "2": (1.1, 1.2, 260),
-        "3": (1.2, 1.4, 280), "4": (1.4, 1.8, 300),
-    }[number]  # fmt: skip
-    blocks = [
-        (3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 3, 6, 80, 2),
-        (5, 3, 6, 112, 1), (5, 4, 6, 192, 2), (3, 1, 6, 320, 1),
-    ]  # fmt: skip
-    stages = [
-        (kernel, repeats if index in (0, 6) else math.ceil(repeats * depth), expand,
-         _round_channels(filters * width), stride)
-        for index, (kernel, repeats, expand, filters, stride) in enumerate(blocks)
-    ]  # fmt: skip
-    return _inverted_residuals(size, 32, stages, 1280)
-
-
-def _mnasnet(alpha: str = "1.0", size: str = "224") -> Any:
-    """MnasNet-B1 (Tan et al. 2019)."""
-    width = float(alpha)
-    blocks = [
-        (3, 1, 1, 16, 1), (3, 3, 3, 24, 2), (5, 3, 3, 40, 2), (5, 3, 6, 80, 2),
-        (3, 2, 6, 96, 1), (5, 4, 6, 192, 2), (3, 1, 6, 320, 1),
-    ]  # fmt: skip
-    stages = [(k, n, e, _round_channels(f * width), s) for k, n, e, f, s in blocks]
-    return _inverted_residuals(int(size), _round_channels(32 * width), stages, 1280)
-
-
-def _round_channels(channels: float) -> int:
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
-
-
-def _inverted_residuals(
-    size: int, stem: int, stages: list[tuple[int, int, int, int, int]], head: int
-) -> Any:
-    import keras
-
-    layers = keras.layers
-    inputs = keras.Input((size, size, 3))
-
-    def conv(x: Any, filters: int, kernel: int, stride: int = 1, act: str = "relu6") -> Any:
-        return layers.Conv2D(filters, kernel, stride, "same", activation=act)(x)
-
-    x = conv(inputs, stem, 3, 2)
-    for kernel, repeats, expand, filters, first_stride in stages:
-        for repeat in range(repeats):
-            stride, before = (first_stride if repeat == 0 else 1), x
-            if expand > 1:
-                x = conv(x, x.shape[-1] * expand, 1)
-            x = layers.DepthwiseConv2D(kernel, stride, "same", activation="relu6")(x)
-            x = conv(x, filters, 1, act="linear")
-            if stride == 1 and before.shape[-1] == filters:
-                x = layers.Add()([before, x])
-    x = layers.GlobalAveragePooling2D()(conv(x, head, 1))
-    return keras.Model(inputs, layers.Dense(1000, activation="softmax")(x))
-
-
-def _inception_v1() -> Any:
-    """GoogLeNet (Szegedy et al. 2015), without the auxiliary heads."""
-    import keras
-
-    layers = keras.layers
-
-    def conv(x: Any, filters: int, kernel: int, stride: int = 1) -> Any:
-        return layers.Conv2D(filters, kernel, stride, "same", activation="relu")(x)
-
-    x = inputs = keras.Input((224, 224, 3))
-    x = layers.MaxPooling2D(3, 2, "same")(conv(x, 64, 7, 2))
-    x = layers.MaxPooling2D(3, 2, "same")(conv(conv(x, 64, 1), 192, 3))
-    blocks: list[tuple[int, ...]] = [
-        (64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64), (),
-        (192, 96, 208, 16, 48, 64), (160, 112, 224, 24, 64, 64), (128, 128, 256, 24, 64, 64),
-        (112, 144, 288, 32, 64, 64), (256, 160, 320, 32, 128, 128), (),
-        (256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128),
-    ]  # fmt: skip
-    for block in blocks:
-        if not block:
-            x = layers.MaxPooling2D(3, 2, "same")(x)
-            continue
-        one, three_in, three, five_in, five, pool = block
-        branches = [
-            conv(x, one, 1),
-            conv(conv(x, three_in, 1), three, 3),
-            conv(conv(x, five_in, 1), five, 3),
-            conv(layers.MaxPooling2D(3, 1, "same")(x), pool, 1),
-        ]  # fmt: skip
-        x = layers.Concatenate()(branches)
-    x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, layers.Dense(1001, activation="softmax")(x))
-
-
-_SIZE = r"[-_](?P<size>\d+)"
-_ALPHA = r"[-_](?P<alpha>[\d.]+)"
-_QUANT = r"(?:[-_](?:non-)?quant(?:ized)?)?"
-
-_FAMILIES: list[tuple[str, Callable[..., Any]]] = [
-    (rf"mobilenet[-_ ]v1{_ALPHA}{_SIZE}{_QUANT}", _mobilenet_v1),
-    (r"mobilenet[-_ ]v1", _mobilenet_v1),
-    (rf"mobilenet[-_ ]v2{_ALPHA}{_SIZE}{_QUANT}", _mobilenet_v2),
-    (r"mobilenet[-_ ]v2", _mobilenet_v2),
-    (rf"mobilenet-v3-(?P<kind>large|small)(?P<minimal>-minimalistic)?_224{_ALPHA}_(?:float|uint8)",
-     _mobilenet_v3),
-    (r"mobilenetv3-(?P<kind>large|small) minimalistic(?P<minimal>)", _mobilenet_v3),
-    (rf"efficientnet-lite(?P<number>\d){_QUANT}", _efficientnet_lite),
-    (rf"mnasnet{_ALPHA}{_SIZE}", _mnasnet),
-    (r"inception[-_ ]v1(?:_224)?(?:_quant)?(?:_edgetpu\.tflite)?", _inception_v1),
-    (r"inception[-_ ]v3(?:_299)?", _application("InceptionV3", 299)),
-    (r"inception[-_]resnet[-_ ]v2(?:_299)?", _application("InceptionResNetV2", 299)),
-    (r"resnet_v2_101_299", _application("ResNet101V2", 299)),
-    (r"resnet-50 v1", _application("ResNet50", 299)),
-    (r"resnet-50 v2", _application("ResNet50V2", 299)),
-    (r"resnet50", _application("ResNet50", 224)),
-    (r"densenet(?:_224)?", _application("DenseNet121", 224)),
-    (r"nasnet_mobile(?:_224)?", _application("NASNetMobile", 224)),
-    (r"vgg16", _application("VGG16", 224)),
-    (r"vgg19", _application("VGG19", 224)),
-]  # fmt: skip

@@ -21,6 +21,10 @@ _NS = 1e-9
 _US = 1e-6
 _GIGA = 1e9
 _SMALL_KERNEL = 9  # taps
+_ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
+    "mac.winograd": "mac.conv",
+    "mac.depthwise_large": "mac.depthwise",
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ def kernel_terms(work: Work) -> dict[Term, float]:
 def mac_term(work: Work) -> Term:
     """The term that an operator's multiply-accumulates belong to."""
     match work.kind:
+        case "conv" if work.winograd:
+            return "mac.winograd"
         case "depthwise" if work.gemm and work.gemm.k > _SMALL_KERNEL:
             return "mac.depthwise_large"
         case "pointwise" | "depthwise" | "dense" | "matmul" | "recurrent":
@@ -129,8 +135,9 @@ def op_time(
 
 
 def _ns_per_mac(term: Term, costs: KernelCosts) -> tuple[float, str | None]:
-    if term in costs.ns:
-        return costs.ns[term], None
+    for known in (term, _ALIKE.get(term)):
+        if known in costs.ns:
+            return costs.ns[known], None
     # The slowest known class is the safe guess for one that nobody measured.
     rates = [rate for name, rate in costs.ns.items() if name.startswith("mac.")]
     name = term.removeprefix("mac.")

@@ -37,7 +37,7 @@ class ParameterSet:
 
 
 _Groups = tuple[tuple[Parameter, ...], ...]
-_MATRIX: tuple[Parameter, ...] = ("mac.conv", "mac.pointwise", "mac.dense")
+_MATRIX: tuple[Parameter, ...] = ("mac.conv", "mac.winograd", "mac.pointwise", "mac.dense")
 _DEPTHWISE: tuple[Parameter, ...] = ("mac.depthwise", "mac.depthwise_large")
 _ALL_MACS: tuple[Parameter, ...] = (*_MATRIX, *_DEPTHWISE)
 _MEMORY: _Groups = (("activation_byte",), ("weight_byte",), ("op",), ("inference",))
@@ -54,6 +54,7 @@ _INTEGER_KERNELS: _Groups = (
     _MATRIX, ("mac.depthwise",), ("mac.depthwise_large",), ("patch",), ("conv_output",),
     ("depthwise_output",), *_MEMORY,
 )  # fmt: skip
+_GEMM: _Groups = (("mac.conv", "mac.pointwise", "mac.dense"), ("mac.winograd",), _DEPTHWISE)
 _FEW: tuple[ParameterSet, ...] = (
     ParameterSet((_MATRIX, _DEPTHWISE, *_MEMORY)),
     ParameterSet((_ALL_MACS, ("activation_byte",), ("inference",))),
@@ -65,9 +66,14 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
     # Kernel after kernel: CPUs, and GPUs through OpenCL or Vulkan.
     "cpu": (ParameterSet(_KERNELS), *_FEW),
     "cpu-int8": (ParameterSet(_INTEGER_KERNELS), *_FEW),
+    # Libraries with Winograd's algorithm, measured with networks that have such convolutions: ncnn.
+    "cpu-winograd": (ParameterSet((*_GEMM, ("patch",), ("conv_output",), *_MEMORY)), *_FEW),
+    "gpu": (ParameterSet((*_GEMM, *_MEMORY)), *_FEW),
     # Microcontrollers: four MLPerf Tiny networks, with `prior` those of other boards too.
     "mcu": (
-        ParameterSet((("mac.conv",), ("mac.pointwise",), _DEPTHWISE, ("mac.dense",))),
+        ParameterSet(
+            (("mac.conv", "mac.winograd"), ("mac.pointwise",), _DEPTHWISE, ("mac.dense",))
+        ),
         ParameterSet((_MATRIX, _DEPTHWISE)),
         ParameterSet((_ALL_MACS,)),
     ),

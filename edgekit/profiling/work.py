@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgekit.graph.types import Op, OpClass, Tensor, dtype_bits
@@ -14,6 +14,8 @@ from edgekit.schema.names import Precision
 _RESHAPES = frozenset(
     {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 )
+_WINOGRAD_TAPS = 9
+_WINOGRAD_CHANNELS = 8
 _BITS: dict[Precision, int] = {"int8": 8, "fp16": 16, "int16x8": 16}
 
 
@@ -38,6 +40,8 @@ class Work:
         weight_bytes: read.
         gemm: None if it is not a matrix product.
         free: whether the runtime fuses it away or computes it once.
+        winograd: whether it is a 3x3 convolution with stride 1 and at least 8 input channels, which
+            Winograd's algorithm computes with fewer multiplications (Lavin and Gray 2016).
     """
 
     op: Op
@@ -47,6 +51,7 @@ class Work:
     weight_bytes: int
     gemm: Gemm | None
     free: bool
+    winograd: bool = False
 
     @property
     def kind(self) -> OpClass:
@@ -65,15 +70,28 @@ def works(view: GraphView) -> Iterator[Work]:
         precision = view.op_precision(op)
         moved = [*view.activations_in(op), *view.tensors(op.outputs)]
         reshape = op.name in _RESHAPES
+        gemm = _gemm(view, op)
         yield Work(
             op=op,
             precision=precision,
             macs=op.macs,
             activation_bytes=0 if reshape else sum(_bytes(t, precision) for t in moved),
             weight_bytes=0 if reshape else sum(_bytes(t, precision) for t in view.weights_in(op)),
-            gemm=_gemm(view, op),
+            gemm=gemm,
             free=op.index in view.free,
+            winograd=gemm is not None and op.kind == "conv" and _winograd(moved, gemm),
         )
+
+
+def _winograd(moved: Sequence[Tensor], gemm: Gemm) -> bool:
+    source = moved[0]
+    channels = source.elements // gemm.m  # if input and output are of one size
+    return (
+        gemm.groups == 1
+        and channels >= _WINOGRAD_CHANNELS
+        and source.elements == gemm.m * channels
+        and gemm.k == _WINOGRAD_TAPS * channels
+    )
 
 
 def _bytes(tensor: Tensor, precision: Precision) -> int:

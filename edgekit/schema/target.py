@@ -23,6 +23,7 @@ DeviceClass = Literal[
 ]
 Term = Literal[
     "mac.conv",
+    "mac.winograd",  # convolutions that Winograd's algorithm suits: 3x3, stride 1, many channels
     "mac.pointwise",
     "mac.depthwise",  # kernels of up to 3x3
     "mac.depthwise_large",  # larger kernels
@@ -64,6 +65,7 @@ class Reference(Document):
     threads: int | None = None
     precision: Precision
     source: str | None = Field(None, description="title of the publication; None: all")
+    notes: str | None = Field(None, description="words that the notes must have; None: any")
 
 
 class FitSpec(Document):
