@@ -1,8 +1,10 @@
 """Arm Ethos-U55, U65 and U85: what Vela places on the NPU, by its own list of constraints.
 
 The list is that of Vela 5.2 (`vela --supported-ops-report`); U55 and U65 share one, U85 has its
-own. Constraints on the values of constants (sum of a filter's absolute weights, 64-bit biases,
-strides of a STRIDED_SLICE) are not checked here, for rules see no values: the compiler does.
+own. Where Vela places more than the list says (a mean of 4096, 65536 rows of a softmax, strides
+above 3 with padding SAME that adds nothing), the rules are as Vela does it. Constraints on the
+values of constants (sum of a filter's absolute weights, 64-bit biases, strides of a STRIDED_SLICE)
+are not checked here, for rules see no values: the compiler does.
 """
 
 from __future__ import annotations
@@ -142,13 +144,22 @@ def _strides(op: OpView) -> tuple[int, int]:
 
 @rule("AVERAGE_POOL_2D", "CONV_2D", "MAX_POOL_2D", fix="use strides up to 3, or padding='valid'")
 def long_strides(op: OpView) -> str | None:
-    """Strides above 3 need a dilation of 1 and padding VALID."""
+    """Strides above 3 need a dilation of 1 and a map that is not padded."""
     height, width = _strides(op)
     dilation = max(op.attribute("dilation_h_factor", 1), op.attribute("dilation_w_factor", 1))
-    padding = op.attribute("padding")
-    if max(height, width) <= 3 or (dilation <= 1 and padding == "VALID"):
+    if max(height, width) <= 3 or (dilation <= 1 and not _padded(op)):
         return None
-    return f"strides {height}x{width}, dilation {dilation}, padding {padding}"
+    return f"strides {height}x{width}, dilation {dilation}, padding {op.attribute('padding')}"
+
+
+def _padded(op: OpView) -> bool:
+    """Whether padding SAME adds anything."""
+    if op.attribute("padding") == "VALID":
+        return False
+    kernel = _window(op) if op.op.kind == "pool" else _nhwc(op.inputs[1])[1:3]
+    before, after = _nhwc(op.inputs[0])[1:3], _nhwc(op.outputs[0])[1:3]
+    sides = zip(before, after, kernel, _strides(op), strict=True)
+    return any((out - 1) * stride + size > given for given, out, size, stride in sides)
 
 
 @rule("DEPTHWISE_CONV_2D", fix="use strides up to 3")
@@ -218,7 +229,7 @@ def one_scale(op: OpView) -> str | None:
 
 @rule("MEAN", fix="average with GlobalAveragePooling2D, in two steps where the map is large")
 def small_mean(op: OpView) -> str | None:
-    """MEAN has a batch of 1, reduces up to 4095 values an axis and 2^24 in all, of 8 or 16 bits.
+    """MEAN has a batch of 1, reduces up to 4096 values an axis and 2^24 in all, of 8 or 16 bits.
 
     (2^23 in all for uint8, 2^16 for int16.)
     """
@@ -232,8 +243,8 @@ def small_mean(op: OpView) -> str | None:
     if reduced > _MOST_REDUCED[source.dtype]:
         return f"{reduced:,} values are averaged"
     axes = _reduced_axes(source, result)
-    if axes and max(sizes[axis] for axis in axes) >= 4096:
-        return f"{shape_text(source)} is averaged along an axis of 4096 or more"
+    if axes and max(sizes[axis] for axis in axes) > 4096:
+        return f"{shape_text(source)} is averaged along an axis of more than 4096"
     return None
 
 
@@ -309,9 +320,9 @@ def one_alignment(op: OpView) -> str | None:
 
 @rule("SOFTMAX", fix="take the softmax of fewer rows")
 def small_softmax(op: OpView) -> str | None:
-    """The product of width and height of a softmax is less than 65536."""
+    """The product of width and height of a softmax is at most 65536."""
     _, height, width, _ = _nhwc(op.inputs[0])
-    return None if height * width < 1 << 16 else shape_text(op.inputs[0])
+    return None if height * width <= 1 << 16 else shape_text(op.inputs[0])
 
 
 @rule("ARG_MAX", fix="take the arg max on the host")
