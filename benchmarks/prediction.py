@@ -155,9 +155,12 @@ def of_groups(rows: Sequence[Row], folder: Path, fewest: int) -> Iterable[Evalua
         samples = measured(own, base, precision, processor=alone, folder=folder).samples
         if len({s.model for s in samples}) < fewest:
             continue
-        hardware = (*key[:4], cores)
-        others = [r for other, found in groups.items()
-                  if (*other[:4], other[5]) == hardware and other != key for r in found]  # fmt: skip
+        others = [
+            row
+            for other, found in groups.items()
+            if (*other[:4], other[5]) == (*key[:4], cores) and other != key
+            for row in found
+        ]
         unseen = measured(others, base, precision, processor=alone, folder=folder).samples
         name = ", ".join(filter(None, (device[:40], runtime[:30], threads and f"{threads} threads",
                                        precision, source[:40], cores)))  # fmt: skip
