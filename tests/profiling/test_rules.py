@@ -345,6 +345,44 @@ def test_powers_of_two(scale: float) -> None:
     assert not power_of_two(near * 1.001)
 
 
+@pytest.mark.parametrize(
+    ("rules", "name", "shape", "constants", "attributes", "rule"),
+    [
+        ("onnxruntime-coreml", "MaxPool", (1, 4, 8), (), {}, "two_dimensional_pools"),
+        (
+            "onnxruntime-coreml",
+            "Conv",
+            (1, 4, 8, 8, 8),
+            ((4, 4, 3, 3, 3),),
+            {},
+            "flat_convolutions",
+        ),
+        ("onnxruntime-coreml", "DepthToSpace", (1, 4, 8, 8), (), {"mode": "CRD"}, "depth_first"),
+        ("onnxruntime-coreml", "Softmax", (1, 4), (), {}, "operator"),
+        ("onnxruntime-nnapi", "Resize", (1, 4, 8), (), {}, "two_dimensional"),
+        ("onnxruntime-nnapi", "Erf", (1, 4), (), {}, "operator"),
+        ("onnxruntime-xnnpack", "Softmax", (1, 4, 8), (), {"axis": 1}, "last_axis"),
+        ("onnxruntime-xnnpack", "MatMul", (1, 4, 8), ((8, 8),), {}, "matrices"),
+        ("onnxruntime-xnnpack", "Resize", (1, 4, 8, 8), (), {"mode": "nearest"}, "bilinear"),
+    ],
+)
+def test_the_providers_of_onnx_runtime(
+    rules: str, name: str, shape: Any, constants: Any, attributes: Any, rule: str
+) -> None:
+    make = GraphMaker(shape, "float32", file_format="onnx")
+    make.op(name, "other", shape, dtype="float32", weights=constants, **attributes)
+    assert set(broken(make, rules)) == {rule}
+
+
+def test_providers_want_constant_weights() -> None:
+    make = GraphMaker((1, 4, 8, 8), "float32", file_format="onnx")
+    made = make.op("Relu", "activation", (1, 4, 8, 8), dtype="float32")
+    make.op("Conv", "conv", (1, 4, 8, 8), dtype="float32")
+    make.ops[1] = replace(make.ops[1], inputs=(0, made))
+    for name in ("onnxruntime-coreml", "onnxruntime-nnapi", "onnxruntime-xnnpack", "tensorrt"):
+        assert set(broken(make, name)) == {"constant_weights"}, name
+
+
 def test_powers_of_two_are_positive_and_finite() -> None:
     assert not any(map(power_of_two, (0.0, -1.0, float("inf"), float("nan"))))
 

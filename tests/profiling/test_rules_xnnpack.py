@@ -177,8 +177,8 @@ def test_unary_and_binary_operators(single: Single, dtype: str) -> None:
         for beta in (1.0, 2.0)
     ]
     for code, name in BINARY.items():
-        options = (name, {}) if name else None
-        found.append(single.check(code, dtype, inputs=(IMAGE, IMAGE), options=options))
+        plain: tuple[str, dict[str, Any]] | None = (name, {}) if name else None
+        found.append(single.check(code, dtype, inputs=(IMAGE, IMAGE), options=plain))
     for code in ("ADD", "SUB", "MUL", "DIV"):
         for function in (1, 3, 4):  # RELU, RELU6, TANH
             options = (BINARY[code], {"FusedActivationFunction": function})
@@ -234,8 +234,8 @@ def test_operators_that_move_and_reduce(single: Single, dtype: str) -> None:
         ("GATHER", (IMAGE, integers(0, 1)), (1, 2, 4, 4), ("GatherOptions", {"Axis": 1})),
         ("EXPAND_DIMS", (IMAGE, integers(1, shape=())), (1, 1, 4, 4, 4), None),
     ]  # fmt: skip
-    for code, inputs, shape, options in cases:
-        found.append(single.check(code, dtype, inputs=inputs, outputs=(shape,), options=options))
+    for code, inputs, result, options in cases:
+        found.append(single.check(code, dtype, inputs=inputs, outputs=(result,), options=options))
     assert found.count(False) >= 8
     assert (True in found) == (dtype != "int16")
 
