@@ -83,7 +83,8 @@ def test_edge_tpu_restrictions(
     name: str, shape_in: Any, shape_out: Any, attributes: dict[str, Any], rule: str
 ) -> None:
     make = GraphMaker(shape_in)
-    make.op(name, "other", shape_out, **attributes)
+    weights = {"CONV_2D": ((4, 3, 3, 4),), "FULLY_CONNECTED": ((8, 8),)}.get(name, ())
+    make.op(name, "other", shape_out, weights=weights, **attributes)
     assert rule in found(make.graph())[0]
 
 
