@@ -10,6 +10,7 @@ from edgekit.graph.types import Graph
 from edgekit.profiling.compiled import compiled_memory, compiled_placement, method, ram_bytes
 from edgekit.profiling.compilers import Compiled
 from edgekit.profiling.memory import Planner, plan
+from edgekit.profiling.partition_report import cache_figures, partition_findings
 from edgekit.profiling.placement import OpPlacement
 from edgekit.profiling.view import GraphView
 from edgekit.schema.figure import Figure
@@ -65,8 +66,8 @@ def check_graph(
             )
             for op, where in zip(graph.ops, placed, strict=True)
         ),
-        findings=tuple(faults),
-        memory=memory,
+        findings=(*faults, *partition_findings(view, target, placed, compiled.result)),
+        memory=cache_figures(view, target, placed) | memory,
     )
 
 
@@ -117,12 +118,13 @@ def _memory(
             value=graph.file_bytes, unit="bytes", origin="measured", method="size of the file"
         ),
     }
-    if compiled is not None and compiled.memory:
-        ram = ram_bytes(compiled)
+    if compiled is not None:
         figures |= compiled_memory(compiled)
-        figures["ram_needed"] = Figure(
-            value=ram, unit="bytes", origin="compiled", method=method(compiled)
-        )
+        if compiled_ram := ram_bytes(compiled):
+            ram = compiled_ram
+            figures["ram_needed"] = Figure(
+                value=ram, unit="bytes", origin="compiled", method=method(compiled)
+            )
     faults = []
     if ram > limit:
         faults.append(

@@ -79,8 +79,12 @@ def compiled_memory(result: Compiled) -> dict[str, Figure]:
 
 
 def ram_bytes(result: Compiled) -> int:
-    """Bytes of memory that is written to."""
-    return sum(size for name, size in result.memory.items() if "flash" not in name)
+    """Bytes of the target's memory that is written to; 0 if the compiler says nothing of it."""
+    return sum(
+        size
+        for name, size in result.memory.items()
+        if "flash" not in name and not name.startswith("parameters_")
+    )
 
 
 def compiled_profile(view: GraphView, target: Target, artifact: str, path: Path | None) -> Profile:

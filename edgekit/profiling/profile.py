@@ -96,7 +96,7 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
     view = subject.view
     if view.graph.format not in target.runtime.formats:
         return _unknown(view.graph, target, subject.artifact)
-    if target.compiler is not None:
+    if target.compiler is not None and not target.processors[0].costs:
         return compiled_profile(view, target, subject.artifact, subject.path)
     loads = subject.loads
     placed = place(view, target)

@@ -10,7 +10,8 @@ from edgekit.schema.base import Document
 class CompilerSpec(Document):
     """A vendor's compiler, and the hardware that it is told to compile for.
 
-    Its answer takes the place of an estimate: what runs where, in how many cycles and bytes.
+    Its answer takes the place of a prediction: what runs where and, for a processor without costs,
+    in how many cycles and bytes.
     """
 
     name: str = Field(description="a name of edgekit's compilers, such as vela")

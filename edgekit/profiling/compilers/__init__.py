@@ -8,7 +8,10 @@ from edgekit.profiling.compilers.base import Compiled, CompiledOp, Compiler
 
 COMPILERS: Registry[Compiler] = Registry(
     "compiler",
-    {"vela": "edgekit.profiling.compilers.vela:compile_file"},
+    {
+        "edgetpu": "edgekit.profiling.compilers.edgetpu:compile_file",
+        "vela": "edgekit.profiling.compilers.vela:compile_file",
+    },
     group="compilers",
 )
 

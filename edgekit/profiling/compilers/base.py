@@ -42,7 +42,8 @@ class Compiled:
         configuration: the hardware that it compiled for, in its own words.
         model: the compiled file's content.
         ops: one entry an operator of the source file, in its order.
-        memory: bytes by the name of the memory, such as sram, dram, flash.
+        memory: bytes by the name of the memory, such as sram, dram, flash; `parameters_cached`
+            and `parameters_streamed` are of an accelerator's own.
         cycles: of one inference on the accelerator, or None if the compiler has no cost model.
         clock_hz: that the cycles are of.
     """
