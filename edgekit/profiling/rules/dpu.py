@@ -3,6 +3,7 @@
 channel_parallel is 16 and bank_depth 2048, by table 1 of UG1414 3.5 (2023). Smaller configurations
 (B512 to B3136) have fewer lanes and the same rules. The compiler moves what breaks a rule to the
 CPU. Restrictions of pooling, transposed and fully connected layers in that table are not checked.
+That scales are powers of two is from the same guide as remembered.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A dataflow design made by hls4ml: each layer is hardware of its own, weights on the chip.
 
 By hls4ml's documentation (1.x) and its maintainers' answers. Whether all layers fit is a matter of
-the FPGA's size and of bit widths, which a rule about one layer cannot say.
+the FPGA's size and of bit widths, which a rule about one layer cannot say. That the limit of 4096
+holds for the values of a map in io_parallel too is as remembered (Vivado HLS 2020.1).
 """
 
 from __future__ import annotations

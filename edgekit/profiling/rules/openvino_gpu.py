@@ -1,4 +1,8 @@
-"""OpenVINO's GPU plugin (Intel integrated and discrete graphics), by its page of 2025."""
+"""OpenVINO's GPU plugin (Intel integrated and discrete graphics).
+
+That dynamic shapes are supported partially is in OpenVINO's table of devices (2025); the dtypes are
+from the plugin's page as remembered (2024).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO's NPU plugin (Intel Core Ultra), by its page of 2024 and 2025.
+"""OpenVINO's NPU plugin (Intel Core Ultra), by its page of 2024.
 
 Intel publishes no list of the operations that the driver's compiler takes, only these limits.
 """

@@ -1,4 +1,8 @@
-"""Qualcomm's Hexagon Tensor Processor through ONNX Runtime's QNN execution provider (1.18 on)."""
+"""Qualcomm's Hexagon Tensor Processor through ONNX Runtime's QNN execution provider (1.18 on).
+
+The list is that of its page, and Reshape, which that forgets. What data types each operator takes
+is in the QNN SDK's own tables, which are not in these rules.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""NVIDIA TensorRT (Jetson), reading ONNX: the parser's list of TensorRT 8.4 (JetPack 5)."""
+"""NVIDIA TensorRT (Jetson), reading ONNX: the parser's list of TensorRT 8.4 (JetPack 5).
+
+That activations have one scale a tensor, and that uint8 is refused, is from the developer guide of
+8.4 as remembered; that zero points are 0 is in the parser's list too.
+"""
 
 from __future__ import annotations
 

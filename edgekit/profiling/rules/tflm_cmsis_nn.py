@@ -1,7 +1,9 @@
 """TensorFlow Lite for Microcontrollers on Cortex-M with the kernels of CMSIS-NN.
 
-What TFLM implements and CMSIS-NN does not runs on TFLM's reference kernels, which are written to
-be read: often ten times slower. Operators that only move or convert values are not accused.
+What TFLM implements and CMSIS-NN does not runs on TFLM's reference kernels. Operators that only
+move or convert values are not accused. Dtypes are those of CMSIS-NN's table (2024); for the newer
+BATCH_MATMUL, MAXIMUM, MINIMUM, PAD and TRANSPOSE, and for broadcasting, they are those of TFLM's
+kernels as remembered (2024).
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from __future__ import annotations
 from edgekit.profiling.rules import tflm
 from edgekit.profiling.rules.base import OpView, RuleSet, rule, shape_text
 
-_INT8_ONLY = ("MAXIMUM", "MINIMUM", "PAD", "PADV2", "SVDF", "TRANSPOSE", "TRANSPOSE_CONV")
+_INT8_ONLY = ("MAXIMUM", "MINIMUM", "PAD", "PADV2", "SVDF", "TRANSPOSE", "TRANSPOSE_CONV",
+             "UNIDIRECTIONAL_SEQUENCE_LSTM")  # fmt: skip
 _INT8_INT16 = (
     "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED",
-    "MAX_POOL_2D", "MUL", "SOFTMAX", "UNIDIRECTIONAL_SEQUENCE_LSTM",
+    "MAX_POOL_2D", "MUL", "SOFTMAX",
 )  # fmt: skip
 _CHEAP = ("data", "quantize", "control")
 _TABLE = "https://github.com/ARM-software/CMSIS-NN/blob/main/README.md#current-operator-support"
