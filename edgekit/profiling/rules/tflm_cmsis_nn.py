@@ -11,8 +11,10 @@ from __future__ import annotations
 from edgekit.profiling.rules import tflm
 from edgekit.profiling.rules.base import OpView, RuleSet, rule, shape_text
 
-_INT8_ONLY = ("MAXIMUM", "MINIMUM", "PAD", "PADV2", "SVDF", "TRANSPOSE", "TRANSPOSE_CONV",
-             "UNIDIRECTIONAL_SEQUENCE_LSTM")  # fmt: skip
+_INT8_ONLY = (
+    "MAXIMUM", "MINIMUM", "PAD", "PADV2", "SVDF", "TRANSPOSE", "TRANSPOSE_CONV",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM",
+)  # fmt: skip
 _INT8_INT16 = (
     "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED",
     "MAX_POOL_2D", "MUL", "SOFTMAX",
