@@ -23,6 +23,7 @@ _GIGA = 1e9
 _SMALL_KERNEL = 9  # taps
 _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
     "mac.winograd": "mac.conv",
+    "mac.conv_shallow": "mac.conv",
     "mac.depthwise_large": "mac.depthwise",
 }
 
@@ -78,6 +79,8 @@ def mac_term(work: Work) -> Term:
     match work.kind:
         case "conv" if work.winograd:
             return "mac.winograd"
+        case "conv" if work.shallow:
+            return "mac.conv_shallow"
         case "depthwise" if work.gemm and work.gemm.k > _SMALL_KERNEL:
             return "mac.depthwise_large"
         case "pointwise" | "depthwise" | "dense" | "matmul" | "recurrent":

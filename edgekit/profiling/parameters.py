@@ -37,7 +37,8 @@ class ParameterSet:
 
 
 _Groups = tuple[tuple[Parameter, ...], ...]
-_MATRIX: tuple[Parameter, ...] = ("mac.conv", "mac.winograd", "mac.pointwise", "mac.dense")
+_CONV: tuple[Parameter, ...] = ("mac.conv", "mac.conv_shallow")
+_MATRIX: tuple[Parameter, ...] = (*_CONV, "mac.winograd", "mac.pointwise", "mac.dense")
 _DEPTHWISE: tuple[Parameter, ...] = ("mac.depthwise", "mac.depthwise_large")
 _ALL_MACS: tuple[Parameter, ...] = (*_MATRIX, *_DEPTHWISE)
 _MEMORY: _Groups = (("activation_byte",), ("weight_byte",), ("op",), ("inference",))
@@ -54,7 +55,7 @@ _INTEGER_KERNELS: _Groups = (
     _MATRIX, ("mac.depthwise",), ("mac.depthwise_large",), ("patch",), ("conv_output",),
     ("depthwise_output",), *_MEMORY,
 )  # fmt: skip
-_GEMM: _Groups = (("mac.conv", "mac.pointwise", "mac.dense"), ("mac.winograd",), _DEPTHWISE)
+_GEMM: _Groups = ((*_CONV, "mac.pointwise", "mac.dense"), ("mac.winograd",), _DEPTHWISE)
 _FEW: tuple[ParameterSet, ...] = (
     ParameterSet((_MATRIX, _DEPTHWISE, *_MEMORY)),
     ParameterSet((_ALL_MACS, ("activation_byte",), ("inference",))),
@@ -72,7 +73,12 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
     # Microcontrollers: four MLPerf Tiny networks, with `prior` those of other boards too.
     "mcu": (
         ParameterSet(
-            (("mac.conv", "mac.winograd"), ("mac.pointwise",), _DEPTHWISE, ("mac.dense",))
+            (
+                ("mac.conv", "mac.winograd"),
+                ("mac.conv_shallow",),
+                ("mac.pointwise", *_DEPTHWISE),
+                ("mac.dense",),
+            )
         ),
         ParameterSet((_MATRIX, _DEPTHWISE)),
         ParameterSet((_ALL_MACS,)),

@@ -14,6 +14,7 @@ from edgekit.schema.names import Precision
 _RESHAPES = frozenset(
     {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 )
+_VECTOR = 4
 _WINOGRAD_TAPS = 9
 _WINOGRAD_CHANNELS = 8
 _BITS: dict[Precision, int] = {"int8": 8, "fp16": 16, "int16x8": 16}
@@ -42,6 +43,8 @@ class Work:
         free: whether the runtime fuses it away or computes it once.
         winograd: whether it is a 3x3 convolution with stride 1 and at least 8 input channels, which
             Winograd's algorithm computes with fewer multiplications (Lavin and Gray 2016).
+        shallow: whether it is a convolution of fewer than four input channels, which fill no vector
+            of four (CMSIS-NN, Lai et al. 2018, has a kernel of its own for them).
     """
 
     op: Op
@@ -52,6 +55,7 @@ class Work:
     gemm: Gemm | None
     free: bool
     winograd: bool = False
+    shallow: bool = False
 
     @property
     def kind(self) -> OpClass:
@@ -80,7 +84,15 @@ def works(view: GraphView) -> Iterator[Work]:
             gemm=gemm,
             free=op.index in view.free,
             winograd=gemm is not None and op.kind == "conv" and _winograd(moved, gemm),
+            shallow=op.kind == "conv" and _input_channels(view, op) < _VECTOR,
         )
+
+
+def _input_channels(view: GraphView, op: Op) -> int:
+    """Channels of each filter of a convolution; 4-D weights are OHWI in TFLite, else OIHW."""
+    shape = next((t.shape for t in view.weights_in(op) if len(t.shape) > 2), ())
+    last = view.graph.format == "tflite"
+    return (shape[-1 if last else 1] if shape else None) or _VECTOR
 
 
 def _winograd(moved: Sequence[Tensor], gemm: Gemm) -> bool:

@@ -23,6 +23,7 @@ DeviceClass = Literal[
 ]
 Term = Literal[
     "mac.conv",
+    "mac.conv_shallow",  # of fewer than four input channels, such as a network's first
     "mac.winograd",  # convolutions that Winograd's algorithm suits: 3x3, stride 1, many channels
     "mac.pointwise",
     "mac.depthwise",  # kernels of up to 3x3

@@ -33,6 +33,16 @@ def test_where_winograds_algorithm_suits(load: Work, winograd: bool) -> None:
     assert load.winograd is winograd
 
 
+def test_shallow_convolutions_are_those_of_few_channels() -> None:
+    assert convolution(16, 16, 3).shallow
+    assert not convolution(16, 16, 4).shallow
+    assert mac_term(convolution(16, 16, 3)) == "mac.conv_shallow"
+    make = GraphMaker((1, 3, 16, 16), "float32", file_format="onnx")
+    make.op("Conv", "conv", (1, 8, 16, 16), weights=((8, 3, 5, 5),), dtype="float32", macs=1000)
+    (load,) = works(GraphView(make.graph()))
+    assert load.shallow
+
+
 def test_the_terms_of_a_convolution() -> None:
     terms = kernel_terms(convolution(16, 8, 4, kernel=5))
     assert terms == {
