@@ -9,15 +9,13 @@ from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
 from edgekit.profiling.compiled import compiled_memory, compiled_placement, method, ram_bytes
 from edgekit.profiling.compilers import Compiled
-from edgekit.profiling.memory import Planner, plan
+from edgekit.profiling.memory_need import memory_need, runtime_of
 from edgekit.profiling.partition_report import cache_figures, partition_findings
 from edgekit.profiling.placement import OpPlacement
 from edgekit.profiling.view import GraphView
 from edgekit.schema.figure import Figure
 from edgekit.schema.results import CheckReport, Finding, OpCheck
 from edgekit.schema.target import Target
-
-_ARENA = "activations packed greedily by size over their lifetimes"
 
 
 def check_file(path: Path, target: Target) -> CheckReport:
@@ -76,11 +74,6 @@ def runs(report: CheckReport) -> bool:
     return report.verdict in ("ok", "fallback")
 
 
-def planner_of(target: Target) -> Planner:
-    """How the target's runtime packs its arena."""
-    return "tflm" if target.device_class in ("mcu", "mcu_npu") else "tflite"
-
-
 def _verdict(placed: Sequence[OpPlacement], faults: Sequence[Finding], target: Target) -> str:
     if any(place.where is None for place in placed):
         return "unsupported"
@@ -106,13 +99,11 @@ def _memory(
 ) -> tuple[dict[str, Figure], list[Finding]]:
     """Bytes that the model needs and that the target has, and where they are too few."""
     spec = target.memory
-    arena = plan(graph, planner=planner_of(target)).arena_bytes
-    in_flash = spec.flash_bytes is not None
+    need = memory_need(graph, runtime_of(target))
     limit = spec.arena_bytes or spec.ram_bytes
-    ram = arena if in_flash else arena + graph.weight_bytes
-    figures = {
-        "arena": _needed(arena, _ARENA),
-        "ram_needed": _needed(ram, _ARENA + ("" if in_flash else ", and the weights")),
+    ram = int(need.ram.value or 0)
+    figures = need.parts | {
+        "ram_needed": need.ram,
         "ram_available": _given(limit, target),
         "model": Figure(
             value=graph.file_bytes, unit="bytes", origin="measured", method="size of the file"
@@ -130,13 +121,13 @@ def _memory(
         faults.append(
             _does_not_fit("ram", ram, limit, "use a smaller input, fewer channels, or int8")
         )
-    if spec.flash_bytes is not None:
+    if spec.flash_bytes is not None and need.flash is not None:
+        flash = int(need.flash.value or 0)
+        figures["flash_needed"] = need.flash
         figures["flash_available"] = _given(spec.flash_bytes, target)
-        if graph.file_bytes > spec.flash_bytes:
+        if flash > spec.flash_bytes:
             faults.append(
-                _does_not_fit(
-                    "flash", graph.file_bytes, spec.flash_bytes, "prune channels or quantize"
-                )
+                _does_not_fit("flash", flash, spec.flash_bytes, "prune channels or quantize")
             )
     return figures, faults
 
@@ -149,10 +140,6 @@ def _not_compiled(message: str) -> Finding:
         severity="unsupported",
         fix="compile the file with the compiler itself: its messages tell more",
     )
-
-
-def _needed(value: int, method: str) -> Figure:
-    return Figure(value=value, unit="bytes", origin="estimated", method=method)
 
 
 def _given(value: int, target: Target) -> Figure:

@@ -10,7 +10,8 @@ greedily by size too, and a copy of the weights in the order in which its kernel
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from edgekit.graph.types import Graph, Op, Tensor, dtype_bits
 
@@ -24,8 +25,16 @@ def litert_scratch(graph: Graph) -> list[Scratch]:
     for op in graph.ops:
         kernel = _KERNELS.get(op.name)
         if kernel is not None and graph.format == "tflite":
-            found += [(op.index, size) for size in kernel(graph, op) if size]
+            found += asked(op, partial(kernel, graph, op))
     return found
+
+
+def asked(op: Op, kernel: Callable[[], Iterator[int]]) -> list[Scratch]:
+    """What a kernel asks for; nothing for an operator that no runtime would take."""
+    try:
+        return [(op.index, size) for size in kernel() if size]
+    except (IndexError, ValueError):  # fewer inputs or dimensions than the operator has
+        return []
 
 
 def _conv(graph: Graph, op: Op) -> Iterator[int]:

@@ -9,11 +9,12 @@ ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from edgekit.graph.types import Graph, Op
 from edgekit.profiling import memory_cmsis as cmsis
 from edgekit.profiling.memory_cmsis import Core
-from edgekit.profiling.memory_litert import Scratch
+from edgekit.profiling.memory_litert import Scratch, asked
 from edgekit.schema.target import MicroKernels
 
 _CORES: dict[MicroKernels, Core] = {
@@ -36,9 +37,9 @@ def tflm_scratch(graph: Graph, kernels: MicroKernels = "reference") -> list[Scra
         own = _CMSIS.get(op.name) if core else None
         reference = _REFERENCE.get(op.name)
         if own is not None and core is not None:
-            found += [(op.index, size) for size in own(graph, op, core) if size]
+            found += asked(op, partial(own, graph, op, core))
         elif reference is not None:
-            found += [(op.index, size) for size in reference(graph, op) if size]
+            found += asked(op, partial(reference, graph, op))
     return found
 
 

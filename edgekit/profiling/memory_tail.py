@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from edgekit.graph.types import Graph, Op
 from edgekit.profiling.memory import variables
 from edgekit.profiling.memory_cmsis import kernel_sums
+from edgekit.profiling.memory_litert import asked
 from edgekit.profiling.memory_scratch import core_of, tflm_scratch
 from edgekit.schema.target import MicroKernels
 
@@ -167,7 +169,7 @@ def _allocations(graph: Graph, build: Build) -> Iterator[tuple[int, int]]:
         if op.name in _DATA:
             yield struct_bytes(_data(op, build), build.pointer), _BUFFER
     for op in graph.ops:
-        yield from ((size, _BUFFER) for size in _prepared(graph, op, build))
+        yield from ((size, _BUFFER) for _, size in asked(op, partial(_prepared, graph, op, build)))
     scratch = tflm_scratch(graph, build.kernels)
     if scratch:
         yield struct("p", len(scratch))

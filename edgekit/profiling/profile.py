@@ -9,7 +9,6 @@ from pathlib import Path
 
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
-from edgekit.profiling.check import planner_of
 from edgekit.profiling.compiled import compiled_profile
 from edgekit.profiling.cost import OpTime
 from edgekit.profiling.estimate import (
@@ -19,7 +18,7 @@ from edgekit.profiling.estimate import (
     estimate,
     flight_seconds_per_hour,
 )
-from edgekit.profiling.memory import Planner, plan
+from edgekit.profiling.memory_need import Runtime, memory_need, runtime_of
 from edgekit.profiling.placement import OpPlacement, place
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, works
@@ -44,18 +43,18 @@ class Subject:
         self.artifact = artifact
         self.path = path
         self.view = GraphView(graph)
-        self._arenas: dict[Planner, int] = {}
+        self._ram: dict[Runtime, Figure] = {}
 
     @cached_property
     def loads(self) -> tuple[Work, ...]:
         """The work of each operator."""
         return tuple(works(self.view))
 
-    def arena_bytes(self, planner: Planner) -> int:
-        """Bytes of activations as a runtime packs them."""
-        if planner not in self._arenas:
-            self._arenas[planner] = plan(self.view.graph, planner=planner).arena_bytes
-        return self._arenas[planner]
+    def ram(self, runtime: Runtime) -> Figure:
+        """Bytes of RAM that a runtime needs for the model."""
+        if runtime not in self._ram:
+            self._ram[runtime] = memory_need(self.view.graph, runtime).ram
+        return self._ram[runtime]
 
 
 def profile_report(path: Path, targets: Sequence[Target]) -> ProfileReport:
@@ -114,7 +113,7 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
         device=target.title,
         latency_ms=_latency(result, target, view, _range(target.error, charged, warnings)),
         energy_mj=_energy(result, target, charged, warnings),
-        peak_memory_bytes=_memory(subject, target),
+        peak_memory_bytes=subject.ram(runtime_of(target)),
         flight_s_per_h=_flight(result, target),
         placement=Placement(accelerator_ops=on_first if accelerated else 0, fallback_ops=fallbacks),
         layers=_layers(loads, placed, result.ops if isinstance(result, Estimate) else None),
@@ -210,18 +209,6 @@ def _energy(
         unit="mJ",
         origin="estimated",
         method=f"idle and active power of {target.power.scope} over the estimated latency{how}",
-    )
-
-
-def _memory(subject: Subject, target: Target) -> Figure:
-    arena = subject.arena_bytes(planner_of(target))
-    in_ram = target.memory.flash_bytes is None
-    return Figure(
-        value=arena + (subject.view.graph.weight_bytes if in_ram else 0),
-        unit="bytes",
-        origin="estimated",
-        method="arena of activations packed greedily by size, "
-        + ("plus weights in RAM" if in_ram else "weights stay in flash"),
     )
 
 

@@ -12,6 +12,7 @@ from edgekit.profiling.memory_report import memory_file, memory_graph
 from edgekit.profiling.memory_scratch import tflm_scratch
 from edgekit.profiling.memory_tail import tail_bytes
 from edgekit.profiling.targets import load_target
+from edgekit.schema.target import MicroKernels
 from tests.profiling.test_memory import make_graph
 
 MICRO = "stm32-l4r5-tflm"
@@ -109,3 +110,16 @@ def test_wrong_format_is_an_error(tmp_path: Path) -> None:
     onnx.save(onnx.helper.make_model(graph), tmp_path / "m.onnx")
     with pytest.raises(InputError, match="takes tflite"):
         memory_file(tmp_path / "m.onnx", load_target(MICRO))
+
+
+@pytest.mark.parametrize(
+    "name", ["CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "SVDF", "FULLY_CONNECTED", "MEAN",
+             "UNIDIRECTIONAL_SEQUENCE_LSTM", "AVERAGE_POOL_2D", "REDUCE_MAX", "SOFTMAX"],
+)  # fmt: skip
+@pytest.mark.parametrize("kernels", ["reference", "cmsis-nn-dsp", "cmsis-nn-mve", None])
+def test_operators_without_their_inputs_are_no_fault_here(
+    name: str, kernels: MicroKernels | None
+) -> None:
+    graph = make_graph([64, 64], [(name, [0], [1])], [0], [1])
+    need = memory_need(graph, Runtime("tflm" if kernels else "tflite", kernels, False))
+    assert (need.ram.value or 0) >= 128
