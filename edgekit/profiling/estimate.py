@@ -12,7 +12,8 @@ from edgekit.profiling.placement import COMPILED, OpPlacement
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work
 from edgekit.schema.names import Precision
-from edgekit.schema.target import KernelCosts, Processor, Target, Vehicle
+from edgekit.schema.power import Vehicle
+from edgekit.schema.target import KernelCosts, Processor, Target
 
 
 @dataclass(frozen=True)

@@ -17,3 +17,6 @@ SUFFIX_OF: dict[Format, str] = {
     **{format_: suffix for suffix, format_ in SUFFIXES.items()},
     "vela": ".tflite",  # compiled for an accelerator: a .tflite file with operators of its own
 }
+
+Origin = Literal["fitted", "datasheet", "derived", "assumed"]
+"""Where a target's parameters come from."""

@@ -80,6 +80,65 @@ class Placement(Document):
     fallback_ops: int
 
 
+class Usage(Document):
+    """What running a model at a rate, all day, takes.
+
+    Attributes:
+        inferences_per_day: that were asked for.
+        average_power_w: inference, and idling or sleeping between.
+        energy_per_day_j: the same in joules a day.
+        battery_h: hours that a battery lasts; None: no battery was given.
+        battery_wh: energy of that battery.
+    """
+
+    inferences_per_day: float
+    average_power_w: Figure
+    energy_per_day_j: Figure
+    battery_h: Figure | None = None
+    battery_wh: float | None = None
+
+
+class FlightProfile(Document):
+    """What inference costs a drone in flight; see `edgekit.profiling.flight` for the formulas.
+
+    Attributes:
+        inference_w: average power of continuous inference above idle.
+        hover_share_pct: the same in percent of the power that hovering takes.
+        seconds_lost: of flight a battery, to inference.
+        computer_seconds_lost: of flight a battery, to carrying the computer and to its idle power.
+        flight_min: hovering time with the computer at work.
+        max_speed_m_s: highest ground speed at which a detection leaves room to stop.
+    """
+
+    inference_w: Figure
+    hover_share_pct: Figure
+    seconds_lost: Figure
+    computer_seconds_lost: Figure
+    flight_min: Figure
+    max_speed_m_s: Figure
+
+
+Verdict = Literal["ok", "over", "unknown"]
+
+
+class BudgetVerdict(Document):
+    """One figure of a profile held against its budget.
+
+    Attributes:
+        budget: the figure's name: latency_ms | energy_mj | peak_memory_kib | memory.
+        limit: at most, in the figure's unit; None: what the target has.
+        value: found; None: unknown.
+        verdict: by the value; unknown without one.
+        reason: why it is unknown, or that the figure's interval crosses the limit.
+    """
+
+    budget: str
+    limit: float | None
+    value: float | None
+    verdict: Verdict
+    reason: str | None = None
+
+
 class Profile(Document):
     """Latency, energy and memory of one artifact on one target.
 
@@ -87,7 +146,12 @@ class Profile(Document):
         artifact: the file.
         target: name of the target, or None for a measurement on a device.
         device: the device measured, or the one that the target describes.
+        power_w: average over an inference.
         flight_s_per_h: for a drone: seconds of flight lost per hour of continuous inference.
+        flight: for a drone: what inference costs in flight.
+        usage: energy a day and battery life, where a rate was asked for.
+        verdict: over all budgets; None: none were given.
+        budgets: each of them.
         details: conditions of a measurement, parameters of an estimate.
     """
 
@@ -97,7 +161,12 @@ class Profile(Document):
     latency_ms: Figure
     energy_mj: Figure
     peak_memory_bytes: Figure
+    power_w: Figure | None = None
     flight_s_per_h: Figure | None = None
+    flight: FlightProfile | None = None
+    usage: Usage | None = None
+    verdict: Verdict | None = None
+    budgets: tuple[BudgetVerdict, ...] = ()
     placement: Placement | None = None
     layers: tuple[LayerProfile, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -109,10 +178,65 @@ class Profile(Document):
         return self.target or "host"
 
 
+class Comparison(Document):
+    """One artifact against the first one, on one target; a ratio below 1 is a gain.
+
+    Attributes:
+        artifact: the file.
+        baseline: the first file.
+        latency_ratio: its latency over the baseline's.
+        energy_ratio: of energy.
+        memory_ratio: of peak memory.
+        faster_m_s: for a drone: ground speed gained.
+        longer_s: for a drone: flight a battery gained, in seconds.
+        lighter_g: for a drone: payload that the saved power could carry at the same flight time.
+    """
+
+    target: str
+    artifact: str
+    baseline: str
+    latency_ratio: Figure
+    energy_ratio: Figure
+    memory_ratio: Figure
+    faster_m_s: Figure | None = None
+    longer_s: Figure | None = None
+    lighter_g: Figure | None = None
+
+
 class ProfileReport(Document):
     """`edgekit profile --json` and `edgekit bench --json`."""
 
     profiles: tuple[Profile, ...]
+    comparisons: tuple[Comparison, ...] = ()
+
+
+class RankedTarget(Document):
+    """One target of a ranking.
+
+    Attributes:
+        rank: from 1; None: it does not fit, or is unknown.
+        verdict: whether it keeps the budgets and the model fits its memories.
+        reason: why it is not ok.
+    """
+
+    rank: int | None
+    target: str
+    title: str
+    device_class: str
+    verdict: Verdict
+    reason: str | None
+    latency_ms: Figure
+    energy_mj: Figure
+    peak_memory_bytes: Figure
+    placement: Placement | None
+
+
+class Ranking(Document):
+    """`edgekit targets rank --json`: those that fit first, then those that do not, then unknown."""
+
+    artifact: str
+    by: str
+    targets: tuple[RankedTarget, ...]
 
 
 Severity = Literal[

@@ -15,7 +15,8 @@ from pydantic import Field, field_validator, model_validator
 from edgekit.base.errors import TargetError
 from edgekit.schema.base import Document
 from edgekit.schema.compiler import CompilerSpec
-from edgekit.schema.names import Format, Precision
+from edgekit.schema.names import Format, Origin, Precision
+from edgekit.schema.power import ActivePower, PowerSpec, Vehicle
 from edgekit.schema.yamlfile import parse_yaml, read_yaml, validate
 
 DeviceClass = Literal[
@@ -43,8 +44,6 @@ Term = Literal[
 
 MicroKernels = Literal["reference", "cmsis-nn", "cmsis-nn-dsp", "cmsis-nn-mve"]
 """The kernels that TensorFlow Lite Micro is built with."""
-
-Origin = Literal["fitted", "datasheet", "derived", "assumed"]
 
 
 class Source(Document):
@@ -149,7 +148,8 @@ class Processor(Document):
     kind: Literal["cpu", "npu", "gpu", "dsp", "fpga"]
     rules: str = Field(description="name of the rule set that says which operators it takes")
     costs: dict[Precision, KernelCosts] = Field(
-        default_factory=dict, description="at least one precision, unless the target has a compiler"
+        default_factory=dict,
+        description="none: a compiler says how long it takes, or nobody has published it",
     )
     array: SystolicArray | None = None
     parameter_cache_bytes: int | None = Field(
@@ -168,35 +168,6 @@ class MemorySpec(Document):
     arena_bytes: int | None = Field(None, gt=0, description="most that activations may take")
     cache_bytes: int = Field(0, ge=0, description="operators within it do not wait for the RAM")
     bandwidth_gb_s: float = Field(gt=0)
-    source: str | None = None
-
-
-class PowerSpec(Document):
-    """Power of what `scope` says.
-
-    Energy of an inference: idle power over its latency, plus the active power of each processor
-    (above idle) over the time that it works, plus `pj_per_mac`, `pj_per_byte` and
-    `mj_per_inference`.
-    """
-
-    scope: str
-    idle_w: float = Field(ge=0)
-    active_w: dict[str, float] = Field(description="above idle, by processor")
-    pj_per_mac: float = Field(0.0, ge=0)
-    pj_per_byte: float = Field(0.0, ge=0)
-    mj_per_inference: float = Field(0.0, ge=0)
-    source: str | None = None
-
-
-class Vehicle(Document):
-    """The drone that carries the computer."""
-
-    name: str
-    mass_g: float | None = Field(None, gt=0, description="ready to fly")
-    battery_wh: float = Field(gt=0)
-    hover_w: float = Field(gt=0)
-    flight_time_min: float = Field(gt=0, description="hovering, without payload")
-    camera_hz: float = Field(gt=0, description="no more inferences than frames")
     source: str | None = None
 
 
@@ -224,6 +195,9 @@ class PredictionError(Document):
         family_p90_pct: 90th percentile of the same.
         unseen_low: as `low`, for networks with operators that the fit never saw.
         unseen_high: as `high`, for the same.
+        source_median_pct: median for another source's or round's measurements of the same hardware
+            and runtime, which no fit saw; None: there are none.
+        source_p90_pct: 90th percentile of the same.
         models: how many.
         method: how the interval was made.
     """
@@ -237,6 +211,8 @@ class PredictionError(Document):
     family_p90_pct: float | None = Field(None, ge=0)
     unseen_low: float = Field(gt=0)
     unseen_high: float = Field(gt=0)
+    source_median_pct: float | None = Field(None, ge=0)
+    source_p90_pct: float | None = Field(None, ge=0)
     models: int = Field(ge=1)
     method: str
 
@@ -302,11 +278,10 @@ class Target(Document):
         strangers = sorted({spec.processor for spec in self.fit} - set(names))
         if strangers:
             raise ValueError(f"fit: no processor is named '{strangers[0]}'")
-        unpriced = [processor.name for processor in self.processors if not processor.costs]
-        if unpriced and self.compiler is None:
-            raise ValueError(f"processor '{unpriced[0]}' has no costs, and there is no compiler")
         if self.power and set(self.power.active_w) != set(names):
             raise ValueError(f"power.active_w must name each processor: {', '.join(names)}")
+        if self.power and (odd := sorted(set(self.power.operators) - set(names))):
+            raise ValueError(f"power.operators: no processor is named '{odd[0]}'")
         costed = {precision for processor in self.processors for precision in processor.costs}
         without = sorted({word for word in self.precisions.values() if word} - costed)
         if without:
@@ -323,10 +298,15 @@ def _sources_used(target: Target) -> Iterator[str]:
         *target.measurements,
         *(processor.link for processor in target.processors),
         *(costs for processor in target.processors for costs in processor.costs.values()),
+        *(own for known in _operators(target).values() for own in known.values()),
     ]
     for part in parts:
         if part is not None and part.source is not None:
             yield part.source
+
+
+def _operators(target: Target) -> dict[str, dict[Precision, ActivePower]]:
+    return target.power.operators if target.power else {}
 
 
 def read_target(path: Path) -> Target:

@@ -9,7 +9,7 @@ from edgekit.profiling.estimate import flight_seconds_per_hour
 from edgekit.profiling.profile import profile_file, profile_graph
 from edgekit.profiling.targets import all_targets, load_target
 from edgekit.schema.figure import Figure
-from edgekit.schema.target import Vehicle
+from edgekit.schema.power import Vehicle
 from tests.profiling.graphs import GraphMaker, small_cnn
 
 
