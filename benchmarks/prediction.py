@@ -164,9 +164,21 @@ def of_groups(rows: Sequence[Row], folder: Path, fewest: int) -> Iterable[Evalua
         unseen = measured(others, base, precision, processor=alone, folder=folder).samples
         name = ", ".join(filter(None, (device[:40], runtime[:30], threads and f"{threads} threads",
                                        precision, source[:40], cores)))  # fmt: skip
-        found = evaluation(name, kind, samples, fit_costs(samples, base, spec), unseen)
+        prior = [
+            measured(other, base, precision, processor=alone, folder=folder).samples
+            for (board, *software), other in groups.items()
+            if kind == "mcu" and board != device and library(software[0]) == library(runtime)
+            and software[2] == word and library(runtime)
+        ]  # fmt: skip
+        fit = fit_costs(samples, base, spec, prior=[board for board in prior if len(board) > 2])
+        found = evaluation(name, kind, samples, fit, unseen)
         if found:
             yield found
+
+
+def library(runtime: str) -> str:
+    """A runtime without its version, but for the major one: kernels change between those."""
+    return re.sub(r"(\d)[.\d]*", r"\1", runtime)
 
 
 def stand_in(kind: str, runtime: str, precision: Precision) -> tuple[Target, FitSpec]:

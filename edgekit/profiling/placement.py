@@ -40,13 +40,23 @@ def place(view: GraphView, target: Target) -> list[OpPlacement]:
     rule_sets: list[RuleSet] = [
         RULE_SETS.get(processor.rules, where=target.name) for processor in target.processors
     ]
-    broken = [[_findings(view, op, rules, target) for op in view.graph.ops] for rules in rule_sets]
+    broken = [_all_findings(view, rules, target) for rules in rule_sets]
     for number, rules in enumerate(rule_sets):
         if rules.partition == "single":
             broken[number] = _with_downstream(view, broken[number], rules)
     return [
         _place(target, [column[index] for column in broken]) for index in range(len(view.graph.ops))
     ]
+
+
+def _all_findings(view: GraphView, rules: RuleSet, target: Target) -> Sequence[list[Finding]]:
+    """Findings of every operator, found once for all targets with the same rules."""
+    key = (rules.name, tuple(target.precisions))
+    found: list[list[Finding]] | None = view.found.get(key)
+    if found is None:
+        found = [_findings(view, op, rules, target) for op in view.graph.ops]
+        view.found[key] = found
+    return found
 
 
 def _findings(view: GraphView, op: Op, rules: RuleSet, target: Target) -> list[Finding]:

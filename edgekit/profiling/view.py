@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cached_property
+from typing import Any
 
 from edgekit.graph.types import Graph, Op, Tensor
 from edgekit.schema.names import Precision
@@ -33,6 +34,7 @@ class GraphView:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.found: dict[Hashable, Any] = {}  # what others derive from it, by a key of theirs
         self._precisions: dict[int, Precision] = {}
 
     def tensors(self, indices: tuple[int, ...]) -> list[Tensor]:
