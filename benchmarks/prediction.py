@@ -36,8 +36,9 @@ from groundtruth import (
     table,
 )
 
-from edgekit.profiling.fit import CostFit, Sample, fit_costs, non_negative, predict
+from edgekit.profiling.fit import CostFit, Sample, fit_costs, predict
 from edgekit.profiling.fit_energy import energy_residuals
+from edgekit.profiling.least_squares import non_negative
 from edgekit.profiling.residuals import Residual, coverage_pct, median_pct, p90_pct, within_pct
 from edgekit.profiling.targets import load_target, target_names
 from edgekit.schema.names import Precision

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.base.errors import TargetError, did_you_mean
-from edgekit.base.extras import require
 from edgekit.graph.types import Graph
 from edgekit.profiling import residuals as stats
 from edgekit.profiling.cost import kernel_terms
 from edgekit.profiling.estimate import Estimate, crossing_bytes, estimate
+from edgekit.profiling.least_squares import non_negative
 from edgekit.profiling.parameters import PARAMETERS, Parameter, ParameterSet
 from edgekit.profiling.placement import OpPlacement, place
 from edgekit.profiling.residuals import Residual
@@ -33,10 +33,8 @@ from edgekit.profiling.work import Work, works
 from edgekit.schema.target import FitSpec, KernelCosts, PredictionError, Target, Term
 
 _FEWEST = 3  # models: fewer tell nothing about the next
-_ROBUST_ROUNDS = 15
 _SPEED_ROUNDS = 10
 _PLENTY = 1.5  # models a cost: with so many there is no need to choose fewer costs
-_SMALL_ERROR = 0.02  # relative errors below it weigh alike in a robust fit
 
 
 @dataclass(frozen=True)
@@ -98,23 +96,31 @@ class CostFit:
         parameters: that were free.
         residuals: with each model left out.
         family_residuals: with each family left out; empty with one family.
+        borrowed: measurements of other boards that every one of these fits had.
     """
 
     target: Target
     parameters: ParameterSet
     residuals: tuple[Residual, ...]
     family_residuals: tuple[Residual, ...]
+    borrowed: int = 0
 
     @property
     def error(self) -> PredictionError | None:
         """The error and the intervals of predictions; None with too few models to tell."""
-        return prediction_error(self.residuals, self.family_residuals)
+        return prediction_error(self.residuals, self.family_residuals, borrowed=self.borrowed)
 
 
 def prediction_error(
-    by_model: Sequence[Residual], by_family: Sequence[Residual]
+    by_model: Sequence[Residual], by_family: Sequence[Residual], *, borrowed: int = 0
 ) -> PredictionError | None:
-    """The error and the intervals that residuals make; None with too few models to tell."""
+    """The error and the intervals that residuals make; None with too few models to tell.
+
+    Args:
+        by_model: with each model left out.
+        by_family: with each family left out.
+        borrowed: measurements of other boards that every fit had.
+    """
     models = len({r.model for r in by_model})
     if models < _FEWEST:
         return None
@@ -131,7 +137,8 @@ def prediction_error(
         unseen_low=rounded(unseen[0]),
         unseen_high=rounded(unseen[1]),
         models=models,
-        method=stats.method(len(by_model)),
+        method=stats.method(len(by_model))
+        + (f"; every fit had {borrowed} measurements of other boards" if borrowed else ""),
     )
 
 
@@ -190,6 +197,7 @@ def fit_costs(
         parameters=chosen,
         residuals=by_model if len(by_model) == len(samples) else (),
         family_residuals=residuals(lambda s: s.family) if several else (),
+        borrowed=sum(len(board) for board in prior),
     )
 
 
@@ -311,27 +319,6 @@ def _score(design: _Design, parameters: ParameterSet, rows: NDArray[np.int_]) ->
         matrix, wanted = design.system(parameters, held)
         total += float(np.abs(matrix @ design.solve(parameters, rest) - wanted).sum())
     return total / len(rows)
-
-
-def non_negative(
-    matrix: NDArray[np.float64], wanted: NDArray[np.float64], *, robust: bool = False
-) -> NDArray[np.float64]:
-    """Non-negative coefficients with the least squared error.
-
-    A robust fit reweights towards the least absolute error, so that rows which no model of the
-    others explains do not bend it (iteratively reweighted least squares).
-    """
-    optimize = require("scipy.optimize", purpose="to fit a target")
-    scale = np.maximum(matrix.max(axis=0), 1e-300)
-    weights = np.ones(len(wanted))
-    solution = np.zeros(matrix.shape[1])
-    for _ in range(_ROBUST_ROUNDS if robust else 1):
-        solution = optimize.nnls(
-            matrix / scale * weights[:, None], wanted * weights, maxiter=100 * len(scale)
-        )[0]
-        errors = np.abs(matrix / scale @ solution - wanted)
-        weights = 1 / np.sqrt(np.maximum(errors, _SMALL_ERROR))
-    return np.asarray(solution / scale, dtype=np.float64)
 
 
 def _amounts(measured: Sample, target: Target, processor: str) -> Mapping[Parameter, float]:

@@ -10,11 +10,11 @@ from edgekit.profiling.estimate import energy_j
 from edgekit.profiling.fit import (
     Sample,
     fit_costs,
-    non_negative,
     predict,
     prediction_error,
     rounded,
 )
+from edgekit.profiling.least_squares import non_negative
 from edgekit.profiling.residuals import Residual
 from edgekit.schema.target import FitSpec, PredictionError, Target
 
@@ -89,4 +89,7 @@ def energy_error(
         spec: what to fit.
         prior: as for `edgekit.profiling.fit.fit_costs`.
     """
-    return prediction_error(*energy_residuals(samples, target, spec, prior=prior))
+    borrowed = sum(len(board) for board in prior)
+    return prediction_error(
+        *energy_residuals(samples, target, spec, prior=prior), borrowed=borrowed
+    )
