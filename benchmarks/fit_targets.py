@@ -19,11 +19,23 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from groundtruth import CACHE, TABLE, Measured, Row, fit_data, prior_data, source_id, table
+from groundtruth import (
+    CACHE,
+    TABLE,
+    Measured,
+    Row,
+    fit_data,
+    matching,
+    measured,
+    prior_data,
+    source_id,
+    table,
+)
 
 from edgekit.base.files import write_text
-from edgekit.profiling.fit import CostFit, fit_costs, rounded
-from edgekit.profiling.fit_energy import energy_error, fit_power
+from edgekit.profiling.fit import CostFit, fit_costs, predict, rounded
+from edgekit.profiling.fit_energy import energy_residuals, fit_power, power_spread
+from edgekit.profiling.residuals import Residual, median_pct, p90_pct
 from edgekit.profiling.targets import target_names
 from edgekit.schema.names import Precision
 from edgekit.schema.shipped import shipped_dir
@@ -62,24 +74,44 @@ def fitted_document(target: Target, text: str, rows: Sequence[Row], cache: Path)
         target = result.target
         report(target.name, spec, data, result)
         if result.error and not spec.reference:
-            errors[spec.precision] = result.error
+            unseen = unseen_errors(rows, target, spec, cache)
+            errors[spec.precision] = result.error.model_copy(update=unseen)
         fits.append((spec, data))
     own = [(spec, data) for spec, data in fits if not spec.reference]
     target = fit_power([s for _, data in own for s in data.samples], target)
-    energies = {
-        spec.precision: error
-        for spec, data in own
-        if (
-            error := energy_error(
-                data.samples, target, spec, prior=prior_data(rows, target, spec, cache)
-            )
+    left = {
+        spec.precision: energy_residuals(
+            data.samples, target, spec, prior=prior_data(rows, target, spec, cache)
         )
-        is not None
+        for spec, data in own
     }
+    energies = {precision: one.error for precision, one in left.items() if one.error}
+    spread = power_spread([r for one in left.values() if one.error for r in one.power])
+    if spread and target.power:
+        power = target.power.model_copy(update={"spread": spread})
+        target = target.model_copy(update={"power": power})
     for precision, error in energies.items():
         print(f"{target.name} {precision} energy: median {error.median_pct:.1f}%, "
               f"90th percentile {error.p90_pct:.1f}%")  # fmt: skip
     return document(target, text, errors, energies, own)
+
+
+def unseen_errors(
+    rows: Sequence[Row], target: Target, spec: FitSpec, cache: Path
+) -> dict[str, float]:
+    """Errors on other sources' measurements of the target, which no fit sees; empty without any."""
+    others = [r for r in target.unseen if r.precision == spec.precision]
+    samples = measured(matching(rows, others), target, spec.precision, folder=cache).samples
+    found = [Residual(s.model, s.family, s.latency_s / predict(s, target).seconds) for s in samples]
+    if not found:
+        return {}
+    print(
+        f"  unseen source: median {median_pct(found):.1f}%, 90th percentile {p90_pct(found):.1f}%"
+    )
+    return {
+        "source_median_pct": rounded(median_pct(found)),
+        "source_p90_pct": rounded(p90_pct(found)),
+    }
 
 
 def report(name: str, spec: FitSpec, data: Measured, result: CostFit) -> None:
@@ -114,9 +146,13 @@ def document(
         if processor.link:
             text = put(text, ["processors", index, "link"], flow(processor.link.model_dump()))
     text = put(text, ["error"], by_precision(errors))
-    if energies and target.power:
+    if target.power and target.power.operators:
+        fitted = target.power.model_dump(exclude_none=True)
         text = put(text, ["power", "active_w"], flow(target.power.active_w))
-        text = put_key(text, "power", "pj_per_mac", target.power.pj_per_mac)
+        for key in ("pj_per_mac", "operators", "spread"):
+            if fitted.get(key) or f"\n  {key}:" in text:
+                text = put_key(text, "power", key, scalar_or_flow(fitted.get(key)))
+    if energies:
         text = put_after(text, "error", "energy_error", by_precision(energies))
     lines = [
         flow({
@@ -163,14 +199,19 @@ def put(text: str, path: Sequence[str | int], value: str) -> str:
     return text[: node.start_mark.index] + value + text[node.end_mark.index :]
 
 
-def put_key(text: str, parent: str, key: str, value: float) -> str:
-    """Sets a scalar in a block mapping at the top level, as a new line if it is not there."""
+def scalar_or_flow(value: object) -> str:
+    """A value as one line of YAML."""
+    return flow(value) if isinstance(value, dict) else "null" if value is None else str(value)
+
+
+def put_key(text: str, parent: str, key: str, value: str) -> str:
+    """Sets a key in a block mapping at the top level, as a new line if it is not there."""
     document: Any = yaml.compose(text)
     node = next(v for k, v in document.value if k.value == parent)
     if any(k.value == key for k, _ in node.value):
-        return put(text, [parent, key], str(value))
+        return put(text, [parent, key], value)
     start = node.start_mark.index
-    return f"{text[:start]}{key}: {value}\n  {text[start:]}"
+    return put(f"{text[:start]}{key}: null\n  {text[start:]}", [parent, key], value)
 
 
 def put_after(text: str, before: str, key: str, value: str) -> str:

@@ -126,11 +126,11 @@ def of_target(
         unseen = measured(matching(rows, other), target, spec.precision, folder=folder).samples
         label = f"{target.name} {spec.processor} {spec.precision}"
         if energy:
-            by_model, by_family = energy_residuals(data.samples, target, spec, prior=prior)
-            if len({r.model for r in by_model}) >= _FEWEST:
-                covered = coverage_pct(by_model) / 100 * len(by_model)
+            left = energy_residuals(data.samples, target, spec, prior=prior)
+            if len({r.model for r in left.energy}) >= _FEWEST:
+                covered = coverage_pct(left.energy) / 100 * len(left.energy)
                 yield Evaluation(
-                    label, target.device_class, tuple(by_model), tuple(by_family), (), (), covered
+                    label, target.device_class, left.energy, left.family, (), (), covered
                 )
             continue
         found = evaluation(label, target.device_class, data.samples, fit, unseen)

@@ -1,4 +1,4 @@
-"""The time and energy of a whole graph on a target."""
+"""The time of a whole graph on a target."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from edgekit.profiling.placement import COMPILED, OpPlacement
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work
 from edgekit.schema.names import Precision
-from edgekit.schema.power import Vehicle
 from edgekit.schema.target import KernelCosts, Processor, Target
 
 
@@ -178,34 +177,3 @@ def _crossings(
             busy[name] += seconds
             total += seconds
     return total
-
-
-def energy_j(result: Estimate, target: Target) -> float | None:
-    """Energy of one inference in joules, over the scope of the target's power; None if unknown.
-
-    idle power times latency, plus each processor's active power above idle times its work, plus
-    energy per multiply-accumulate, per byte and per inference.
-    """
-    power = target.power
-    if power is None:
-        return None
-    active = sum(power.active_w[name] * seconds for name, seconds in result.busy.items())
-    work = result.macs * power.pj_per_mac + result.bytes * power.pj_per_byte
-    return power.idle_w * result.seconds + active + work * 1e-12 + power.mj_per_inference * 1e-3
-
-
-def flight_seconds_per_hour(seconds: float, extra_j: float, vehicle: Vehicle) -> float:
-    """Flight time that an hour of continuous inference costs, in seconds.
-
-    extra watts / hover watts * 3600: in an hour the extra power takes extra_w * 3600 joules from
-    the battery, which hovering would have used in extra_w * 3600 / hover_w seconds. The extra
-    power is the energy above idle of one inference times inferences a second, which are no more
-    than the camera has frames.
-
-    Args:
-        seconds: latency of one inference.
-        extra_j: energy of one inference above idle, in joules.
-        vehicle: the drone.
-    """
-    rate = vehicle.camera_hz if seconds <= 0 else min(vehicle.camera_hz, 1 / seconds)
-    return extra_j * rate / vehicle.hover_w * 3600

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -11,21 +10,17 @@ from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
 from edgekit.profiling.compiled import compiled_profile
 from edgekit.profiling.cost import OpTime
-from edgekit.profiling.estimate import (
-    Estimate,
-    charged_costs,
-    energy_j,
-    estimate,
-    flight_seconds_per_hour,
-)
+from edgekit.profiling.energy import demands, energy_figures
+from edgekit.profiling.estimate import Estimate, charged_costs, estimate
+from edgekit.profiling.flight import flight_profile, flight_seconds_per_hour
+from edgekit.profiling.intervals import Range, error_range, estimated
 from edgekit.profiling.memory_need import Runtime, memory_need, runtime_of
 from edgekit.profiling.placement import OpPlacement, place
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, works
 from edgekit.schema.figure import Figure
-from edgekit.schema.names import Precision
 from edgekit.schema.results import LayerProfile, Placement, Profile, ProfileReport
-from edgekit.schema.target import PredictionError, Target
+from edgekit.schema.target import Target
 
 _EXTRAPOLATED = "extrapolated:"
 
@@ -107,44 +102,22 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
     charged = target.precisions.get(view.precision)
     warnings = _warnings(loads, placed, target, result)
     known = not isinstance(result, str)
-    return Profile(
+    span = error_range(target.error, charged, extrapolated=_extrapolates(warnings))
+    energy, power = _energy(result, loads, placed, target, view, warnings)
+    profile = Profile(
         artifact=subject.artifact,
         target=target.name,
         device=target.title,
-        latency_ms=_latency(result, target, view, _range(target.error, charged, warnings)),
-        energy_mj=_energy(result, target, charged, warnings),
+        latency_ms=_latency(result, target, view, span),
+        energy_mj=energy,
+        power_w=power,
         peak_memory_bytes=subject.ram(runtime_of(target)),
-        flight_s_per_h=_flight(result, target),
         placement=Placement(accelerator_ops=on_first if accelerated else 0, fallback_ops=fallbacks),
         layers=_layers(loads, placed, result.ops if isinstance(result, Estimate) else None),
         warnings=warnings,
         details={"precision": view.precision, "runtime": _runtime(target)} if known else {},
     )
-
-
-@dataclass(frozen=True)
-class _Range:
-    """An interval around a prediction, as factors, and how it was made."""
-
-    low: float
-    high: float
-    method: str
-
-
-def _range(
-    errors: Mapping[Precision, PredictionError] | None,
-    charged: Precision | None,
-    warnings: Sequence[str],
-) -> _Range | None:
-    """The interval of a network, wider if it has anything that the fit never saw."""
-    error = (errors or {}).get(charged) if charged else None
-    if error is None:
-        return None
-    method = f"10th to 90th percentile of {error.method}"
-    if any(line.startswith(_EXTRAPOLATED) for line in warnings):
-        wide = "; wider, as between families of networks, because it is extrapolated"
-        return _Range(error.unseen_low, error.unseen_high, method + wide)
-    return _Range(error.low, error.high, method)
+    return with_flight(profile, target)
 
 
 def _unknown(graph: Graph, target: Target, artifact: str) -> Profile:
@@ -166,9 +139,7 @@ def _runtime(target: Target) -> str:
     return f"{runtime.name} {runtime.version or ''}".strip() + threads
 
 
-def _latency(
-    result: Estimate | str, target: Target, view: GraphView, span: _Range | None
-) -> Figure:
+def _latency(result: Estimate | str, target: Target, view: GraphView, span: Range | None) -> Figure:
     if isinstance(result, str):
         return Figure.missing(result)
     value = result.seconds * 1e3
@@ -178,57 +149,60 @@ def _latency(
     interval = (
         f"; interval: {span.method}" if span else "; no interval: not compared with measurements"
     )
-    return Figure(
-        value=value,
-        low=value * span.low if span else None,
-        high=value * span.high if span else None,
-        unit="ms",
-        origin="estimated",
-        method=f"kernel costs of {target.name}, {view.precision}, {basis}{interval}",
+    return estimated(
+        value,
+        "ms",
+        f"kernel costs of {target.name}, {view.precision}, {basis}{interval}",
+        span,
     )
 
 
 def _energy(
-    result: Estimate | str, target: Target, charged: Precision | None, warnings: Sequence[str]
-) -> Figure:
+    result: Estimate | str,
+    loads: Sequence[Work],
+    placed: Sequence[OpPlacement],
+    target: Target,
+    view: GraphView,
+    warnings: Sequence[str],
+) -> tuple[Figure, Figure]:
+    """Energy of one inference and average power over it."""
     if isinstance(result, str):
-        return Figure.missing(result)
-    joules = energy_j(result, target)
-    if joules is None or target.power is None:
-        return Figure.missing("no power of this target has been published")
-    span = _range(target.energy_error, charged, warnings)
-    how = f"; interval: {span.method}" if span else ""
-    if span is None:
-        span = _range(target.error, charged, warnings)
-        how = "; interval: that of the latency" if span else ""
-    value = joules * 1e3
-    return Figure(
-        value=value,
-        low=value * span.low if span else None,
-        high=value * span.high if span else None,
-        unit="mJ",
-        origin="estimated",
-        method=f"idle and active power of {target.power.scope} over the estimated latency{how}",
+        return Figure.missing(result), Figure.missing(result)
+    return energy_figures(
+        result,
+        demands(result, loads, placed, target),
+        target,
+        target.precisions.get(view.precision),
+        extrapolated=_extrapolates(warnings),
     )
 
 
-def _flight(result: Estimate | str, target: Target) -> Figure | None:
+def with_flight(profile: Profile, target: Target) -> Profile:
+    """The profile with what it costs in flight, if the target is a drone."""
     if target.vehicle is None:
-        return None
-    if isinstance(result, str):
-        return Figure.missing(result)
-    joules = energy_j(result, target)
-    if joules is None or target.power is None:
-        return Figure.missing("no power of this target has been published")
-    vehicle = target.vehicle
-    extra = joules - target.power.idle_w * result.seconds
-    return Figure(
-        value=flight_seconds_per_hour(result.seconds, extra, vehicle),
-        unit="s/h",
-        origin="estimated",
-        method=f"energy above idle, at most {vehicle.camera_hz:g} inferences a second, over "
-        f"{vehicle.hover_w:g} W of hover power",
-    )
+        return profile
+    latency, energy = profile.latency_ms, profile.energy_mj
+    power = profile.power_w or Figure.missing(energy.reason or "the power is not known")
+    flight = flight_profile(latency, energy, power, target.power, target.vehicle)
+    lost = Figure.missing(flight.inference_w.reason or "the energy is not known")
+    if latency.value is not None and energy.value is not None and target.power is not None:
+        seconds = latency.value * 1e-3
+        extra = energy.value * 1e-3 - target.power.idle_w * seconds
+        span = flight.inference_w
+        hourly = flight_seconds_per_hour(seconds, extra, target.vehicle)
+        lost = Figure(
+            value=hourly,
+            low=None if span.low is None else span.low / target.vehicle.hover_w * 3600,
+            high=None if span.high is None else span.high / target.vehicle.hover_w * 3600,
+            unit="s/h",
+            origin="estimated",
+            method=f"{span.method}, over {target.vehicle.hover_w:g} W of hover power",
+        )
+    return profile.model_copy(update={"flight": flight, "flight_s_per_h": lost})
+
+
+def _extrapolates(warnings: Sequence[str]) -> bool:
+    return any(line.startswith(_EXTRAPOLATED) for line in warnings)
 
 
 def _layers(

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from edgekit.base.errors import TargetError
 from edgekit.graph.types import Graph
 from edgekit.profiling.fit import Sample, fit_costs, predict, sample
-from edgekit.profiling.fit_energy import energy_error, fit_power
 from edgekit.profiling.least_squares import non_negative
 from edgekit.profiling.targets import load_target
 from edgekit.schema.target import FitSpec, KernelCosts, Target, Term
@@ -167,27 +166,6 @@ def test_the_speed_of_a_link_is_fitted() -> None:
     fitted = fit_costs(samples, coral, spec).target.processors[0].link
     assert fitted is not None
     assert fitted.gb_per_s == pytest.approx(0.25, rel=0.02)
-
-
-def test_power_is_found_from_energies(board: Target) -> None:
-    assert board.power is not None
-    true = board.power.model_copy(update={"active_w": {"cpu": 2.0}, "pj_per_mac": 40.0})
-    samples = [
-        sample(
-            s.view.graph, board, model=s.model, family=s.family, latency_s=s.latency_s,
-            energy_j=(true.idle_w + 2.0) * s.latency_s + s.view.graph.macs * 40e-12,
-        )
-        for s in measured(board)
-    ]  # fmt: skip
-    power = fit_power(samples, board).power
-    assert power is not None
-    assert power.active_w["cpu"] == pytest.approx(2.0, rel=1e-3)
-    assert power.pj_per_mac == pytest.approx(40.0, rel=1e-3)
-    error = energy_error(samples, board, SPEC)
-    assert error is not None
-    assert error.p90_pct < 0.5
-    assert energy_error(measured(board), board, SPEC) is None
-    assert fit_power(measured(board), board) is board
 
 
 def test_what_cannot_be_fitted_says_why(board: Target) -> None:

@@ -5,11 +5,9 @@ from pathlib import Path
 import pytest
 
 from edgekit.profiling.check import check_file
-from edgekit.profiling.estimate import flight_seconds_per_hour
 from edgekit.profiling.profile import profile_file, profile_graph
 from edgekit.profiling.targets import all_targets, load_target
 from edgekit.schema.figure import Figure
-from edgekit.schema.power import Vehicle
 from tests.profiling.graphs import GraphMaker, small_cnn
 
 
@@ -38,25 +36,6 @@ def test_layers_and_the_fixed_cost_are_the_latency() -> None:
     layers = sum(value(layer.latency_ms) for layer in profile.layers)
     fixed = target.processors[0].costs["int8"].ns.get("inference", 0.0) * 1e-6
     assert value(profile.latency_ms) == pytest.approx(layers + fixed)
-
-
-def test_energy_is_power_over_time_plus_work() -> None:
-    target = load_target("raspberry-pi-4")
-    graph = small_cnn().graph()
-    profile = profile_graph(graph, target, "made")
-    power = target.power
-    assert power is not None
-    expected = (power.idle_w + power.active_w["cpu"]) * value(profile.latency_ms)
-    expected += graph.macs * power.pj_per_mac * 1e-9
-    assert value(profile.energy_mj) == pytest.approx(expected)
-
-
-def test_flight_time_lost() -> None:
-    vehicle = Vehicle(name="v", battery_wh=10, hover_w=100, flight_time_min=6, camera_hz=10)
-    # 0.05 s and 0.2 J above idle, at ten frames a second: 2 W, 2% of the hover power, 72 s of 3600.
-    assert flight_seconds_per_hour(0.05, 0.2, vehicle) == pytest.approx(72)
-    # Slower than the camera: 5 W all the time.
-    assert flight_seconds_per_hour(1.0, 5.0, vehicle) == pytest.approx(180)
 
 
 def test_a_faster_network_lets_the_drone_fly_longer() -> None:
