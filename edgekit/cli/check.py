@@ -13,20 +13,42 @@ from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, e
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgekit.schema.fixing import FixReport
     from edgekit.schema.results import CheckReport
 
 EXAMPLES = examples(
     "edgekit check model.tflite --target coral-usb",
     "edgekit check model.tflite --target stm32-h7a3-cubeai --json",
+    "edgekit check model.tflite --target coral-usb --fix -o fixed.tflite --data samples.npz",
 )
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="A .tflite, .onnx or OpenVINO .xml file.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A .tflite, .onnx or OpenVINO .xml file; with --fix a .tflite."),
+    ],
     target: Annotated[
         str,
         typer.Option("--target", "-t", autocompletion=target_words, help="Name or .yaml file."),
     ],
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Apply known rewrites that prove right when run.")
+    ] = False,
+    output_file: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="With --fix: file to write; else only a report."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="With --fix: .npz of samples to compare results on.")
+    ] = None,
+    allow_inexact: Annotated[
+        bool,
+        typer.Option("--allow-inexact", help="With --fix: results may differ by --tolerance."),
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(help="Largest difference over the range of the outputs.")
+    ] = 0.02,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -35,10 +57,30 @@ def command(
 
     Exits with 1 if the model does not run there.
     """
+    from edgekit.base.errors import InputError
     from edgekit.profiling.check import check_file, runs
     from edgekit.profiling.targets import load_target
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
+    if fix:
+        from edgekit.pipeline.fixing import fix_file
+
+        with output.progress() as progress:
+            fixed = fix_file(
+                file,
+                load_target(target),
+                output_file,
+                data=data,
+                allow_inexact=allow_inexact,
+                tolerance=tolerance,
+                progress=progress,
+            )
+        output.result(fixed, lambda console: _render_fixes(console, fixed))
+        if not runs(fixed.after):
+            raise typer.Exit(1)
+        return
+    if output_file is not None or data is not None or allow_inexact:
+        raise InputError("--output, --data and --allow-inexact are for --fix")
     report = check_file(file, load_target(target))
     output.result(report, lambda console: _render(console, report))
     if not runs(report):
@@ -67,3 +109,9 @@ def _render(console: Console, report: CheckReport) -> None:
             origin = figure.origin or "published"
             title = name.replace("_", " ")
             console.print(f"{title}: {figure.value:,.0f} bytes {origin}", markup=False)
+
+
+def _render_fixes(console: Console, report: FixReport) -> None:
+    from edgekit.report.fixing import fix_view
+
+    console.print(fix_view(report))

@@ -1,0 +1,357 @@
+"""`edgekit check --fix`: known rewrites, each proven by the model's runtime before it counts.
+
+A check, then for each finding the rewrites that answer it, one after another, on a copy. A copy
+takes the model's place if it computes what the rewrite promises, the finding is gone, and no other
+rule is broken that was not before; then all begins anew.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.base.errors import EdgekitError, InputError
+from edgekit.base.files import existing_file
+from edgekit.base.progress import Progress, silent
+from edgekit.base.registry import Registry
+from edgekit.profiling.rewrites import Change, RefusedError, Rewrite, Site
+from edgekit.runtimes.session import Arrays
+from edgekit.schema.fixing import AppliedRewrite, Difference, FindingFix, FixReport, Promise
+from edgekit.schema.results import CheckReport, Finding
+from edgekit.schema.target import Target
+
+TOLERANCE = 0.02
+"""Largest relative difference of an approximate rewrite, unless another is asked for."""
+_ROUNDING = 1e-5
+_FOLLOWS = frozenset({"partition", "subgraph", "prediction"})
+"""Rules that are broken by what other operators do."""
+_MOST_REWRITES = 200
+
+Key = tuple[str, str]  # of a finding: rule, name of the operator's first output
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A check of one state of a model.
+
+    Attributes:
+        report: the check.
+        keys: what tells each of its findings from the others, whatever happens to positions.
+    """
+
+    report: CheckReport
+    keys: dict[Key, Finding]
+
+
+class Workbench(ABC):
+    """One kind of model file: how it is changed, checked, run and written.
+
+    A state is the model between two rewrites.
+    """
+
+    rewrites: Registry[Rewrite]
+
+    @abstractmethod
+    def start(self) -> Any:
+        """The state of the file itself."""
+
+    @abstractmethod
+    def editable(self, state: Any) -> Any:
+        """A copy of a state that rewrites may change."""
+
+    @abstractmethod
+    def finished(self, copy: Any) -> Any:
+        """The state that a changed copy is."""
+
+    @abstractmethod
+    def check(self, state: Any) -> Checked:
+        """Checks a state against the target."""
+
+    @abstractmethod
+    def compare(self, state: Any) -> Difference:
+        """Runs a state and compares it with the file itself."""
+
+    @abstractmethod
+    def write(self, state: Any, path: Path) -> None:
+        """Writes a state to a file, whole or not at all."""
+
+
+@dataclass(frozen=True)
+class _Policy:
+    allow_inexact: bool
+    tolerance: float
+
+    def limit(self, promises: Sequence[Promise]) -> float:
+        """What a file with these changes is held to."""
+        if "approximate" in promises:
+            return self.tolerance
+        return _ROUNDING if "rounding" in promises else 0.0
+
+
+@dataclass
+class _Outcome:
+    state: Any
+    checked: Checked
+    applied: list[AppliedRewrite]
+    why: dict[Key, str]
+    fixed: dict[Key, str]
+
+
+def fix_file(
+    path: Path,
+    target: Target,
+    output: Path | None,
+    *,
+    data: Path | None = None,
+    allow_inexact: bool = False,
+    tolerance: float = TOLERANCE,
+    samples: int = 32,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> FixReport:
+    """Rewrites a model so that a target takes it.
+
+    Args:
+        path: a .tflite, .keras or .h5 file.
+        target: of the check.
+        output: file to write; None: only report what would be done.
+        data: .npz of real samples by input name, compared beside the random ones.
+        allow_inexact: take rewrites that change results by more than rounding, too.
+        tolerance: what those are held to: the largest difference over the range of the outputs.
+        samples: how many random ones.
+        seed: of the random samples.
+        progress: told which rewrite is tried.
+
+    Returns:
+        The checks before and after, the changes with their differences, and for each finding what
+        fixed it or why it stands. Nothing is written if nothing could be changed.
+
+    Raises:
+        InputError: the file, the samples or the output cannot be used.
+        ToolError: the file does not run, so that nothing can be proven.
+    """
+    existing_file(path, what="model file")
+    if output is not None and _kind(output) != _kind(path):
+        raise InputError(f"a fixed {path.suffix} file has the same suffix", where=str(output))
+    if tolerance < 0:
+        raise InputError(f"a tolerance is not negative, got {tolerance:g}")
+    with tempfile.TemporaryDirectory(prefix="edgekit-fix-") as scratch:
+        bench = _workbench(path, target, data, samples, seed, Path(scratch), progress)
+        report, state = fix_model(
+            bench, target, allow_inexact=allow_inexact, tolerance=tolerance, progress=progress
+        )
+        if output is None or not report.rewrites:
+            return report
+        bench.write(state, output)
+        return report.model_copy(update={"output": str(output)})
+
+
+def fix_model(
+    bench: Workbench,
+    target: Target,
+    *,
+    allow_inexact: bool = False,
+    tolerance: float = TOLERANCE,
+    progress: Progress = silent,
+) -> tuple[FixReport, Any]:
+    """The report of `fix_file`, and the state of the model after it; writes nothing."""
+    policy = _Policy(allow_inexact, tolerance)
+    state = bench.start()
+    before = bench.check(state)
+    done = _Outcome(state, before, [], {}, {})
+    while _pass(bench, target, policy, done, progress):
+        pass
+    report = FixReport(
+        artifact=before.report.artifact,
+        target=target.name,
+        output=None,
+        before=before.report,
+        after=done.checked.report,
+        rewrites=tuple(done.applied),
+        findings=tuple(_fate(done, key, finding) for key, finding in before.keys.items()),
+    )
+    return report, done.state
+
+
+def _fate(done: _Outcome, key: Key, finding: Finding) -> FindingFix:
+    if key not in done.checked.keys:
+        return FindingFix(finding=finding, rewrite=done.fixed[key])
+    return FindingFix(finding=finding, why=done.why.get(key, _unanswered(finding)))
+
+
+def difference(found: Arrays, wanted: Arrays, real: tuple[Arrays, Arrays]) -> Difference:
+    """How far outputs are from others.
+
+    Args:
+        found: outputs by name, in the model's dtypes.
+        wanted: the same of the reference.
+        real: both as the values that they stand for.
+    """
+    largest = relative = 0.0
+    steps: int | None = None
+    for name, other in wanted.items():
+        one, two = real[0][name].astype(np.float64), real[1][name].astype(np.float64)
+        if one.shape != two.shape:
+            raise RefusedError(f"output '{name}' has shape {one.shape}, before {two.shape}")
+        if np.array_equal(found[name], other):
+            continue
+        both = np.isfinite(one) == np.isfinite(two)
+        gap = float(np.abs(np.nan_to_num(one) - np.nan_to_num(two)).max()) if both.all() else np.inf
+        finite = two[np.isfinite(two)]
+        span = float(np.ptp(finite)) if finite.size else 0.0
+        size = max(span, float(np.abs(finite).max()) if finite.size else 0.0, 1e-30)
+        largest, relative = max(largest, gap), max(relative, gap / size)
+        if np.issubdtype(other.dtype, np.integer) and found[name].dtype == other.dtype:
+            apart = np.abs(found[name].astype(np.int64) - other.astype(np.int64)).max()
+            steps = max(steps or 0, int(apart))
+    if steps is None and all(np.issubdtype(a.dtype, np.integer) for a in wanted.values()):
+        steps = 0
+    count = len(next(iter(wanted.values())))
+    return Difference(
+        max_abs=largest, relative=relative, max_steps=steps, samples=count, kernels=()
+    )
+
+
+def _kind(path: Path) -> str:
+    return "keras" if path.suffix in (".keras", ".h5", ".hdf5") else path.suffix
+
+
+def _workbench(
+    path: Path,
+    target: Target,
+    data: Path | None,
+    samples: int,
+    seed: int,
+    scratch: Path,
+    progress: Progress,
+) -> Workbench:
+    from edgekit.data.samples import load_samples
+
+    given = load_samples(data)[0] if data is not None else None
+    if path.suffix == ".tflite":
+        from edgekit.pipeline.fixing_tflite import TFLiteBench
+        from edgekit.pipeline.verify_files import open_safely
+
+        open_safely((path,), progress)
+        return TFLiteBench(path, target, given, samples, seed, scratch)
+    raise InputError(
+        f"'{path.suffix}' files are checked, but not rewritten",
+        where=str(path),
+        hint="fix the .keras or the .tflite file, and export it again",
+    )
+
+
+def _pass(
+    bench: Workbench, target: Target, policy: _Policy, done: _Outcome, progress: Progress
+) -> bool:
+    """Tries the rewrites for every finding; whether one succeeded, after which others may."""
+    count = len(done.applied)
+    for key in list(done.checked.keys):
+        if key in done.checked.keys and len(done.applied) < _MOST_REWRITES:
+            _answer(bench, target, policy, done, key, progress)
+    return count < len(done.applied) < _MOST_REWRITES
+
+
+def _answer(
+    bench: Workbench,
+    target: Target,
+    policy: _Policy,
+    done: _Outcome,
+    key: Key,
+    progress: Progress,
+) -> None:
+    """Tries the rewrites for one finding until one succeeds."""
+    finding = done.checked.keys[key]
+    reasons = []
+    for name in bench.rewrites.names():
+        rewrite = bench.rewrites.get(name)
+        if not rewrite.answers(finding):
+            continue
+        progress(f"{name} for {finding.rule} of {finding.layer or finding.op or 'the file'}")
+        try:
+            _try(bench, target, policy, done, key, name, rewrite)
+        except RefusedError as refusal:
+            reasons.append(f"{name}: {refusal}")
+            continue
+        return
+    if reasons:
+        done.why[key] = "; ".join(reasons)
+
+
+def _try(
+    bench: Workbench,
+    target: Target,
+    policy: _Policy,
+    done: _Outcome,
+    key: Key,
+    name: str,
+    rewrite: Rewrite,
+) -> None:
+    """Applies a rewrite for one finding.
+
+    Raises:
+        RefusedError: it does not apply, or its result does not hold.
+    """
+    finding = done.checked.keys[key]
+    copy = bench.editable(done.state)
+    change = rewrite.apply(Site(copy, finding, target, rewrite.rules[finding.rule]))
+    if change.promise == "approximate" and not policy.allow_inexact:
+        raise RefusedError(f"{change.words}: its results are near, not equal (--allow-inexact)")
+    try:
+        state = bench.finished(copy)
+        checked = bench.check(state)
+        _better(done.checked, checked, key)
+        measured = bench.compare(state)
+    except EdgekitError as error:
+        raise RefusedError(f"the result does not run: {error.message}") from None
+    limit = policy.limit([change.promise, *(one.promise for one in done.applied)])
+    if not measured.relative <= limit:
+        raise RefusedError(
+            f"{change.words}: results differ by {measured.max_abs:.3g}, "
+            f"{measured.relative:.2%} of their range, over {limit:.3%}"
+        )
+    for gone in done.checked.keys.keys() - checked.keys.keys():
+        done.fixed[gone] = name
+        done.why.pop(gone, None)
+    done.applied.append(_record(change, name, finding, limit, measured))
+    done.state, done.checked = state, checked
+
+
+def _better(before: Checked, after: Checked, key: Key) -> None:
+    """Refuses a change after which the finding stands, or another rule is broken."""
+    if key in after.keys:
+        raise RefusedError(f"the finding stands: {after.keys[key].found}")
+    old = before.keys[key]
+    # A part of an operator may break what the whole broke, but for the rule that this is about.
+    same = {f.rule for f in before.keys.values() if f.index == old.index} - {old.rule}
+    for other, finding in after.keys.items():
+        if other not in before.keys and finding.rule not in _FOLLOWS | same:
+            place = f" of {finding.op} {finding.layer or ''}".rstrip() if finding.op else ""
+            raise RefusedError(f"it breaks {finding.rule}{place}: {finding.found}")
+
+
+def _record(
+    change: Change, name: str, finding: Finding, limit: float, measured: Difference
+) -> AppliedRewrite:
+    return AppliedRewrite(
+        rewrite=name,
+        rule=finding.rule,
+        op=finding.op,
+        layer=finding.layer,
+        change=change.words,
+        promise=change.promise,
+        tolerance=limit,
+        difference=measured,
+    )
+
+
+def _unanswered(finding: Finding) -> str:
+    if finding.rule in _FOLLOWS:
+        return "follows from other operators"
+    return "no rewrite is known"

@@ -1,0 +1,15 @@
+"""Rewrites of .tflite files that fix what checks find: one file a rewrite or a small group."""
+
+from edgekit.base.registry import Registry
+from edgekit.profiling.rewrites.base import Change, RefusedError, Rewrite, Site
+
+REWRITES: Registry[Rewrite] = Registry(
+    "rewrite",
+    {
+        "strip-islands": "edgekit.profiling.rewrites.islands:strip_islands",
+    },
+    group="rewrites",
+)
+"""Name to rewrite; those that answer a finding are tried in the order of their names."""
+
+__all__ = ["Change", "REWRITES", "RefusedError", "Rewrite", "Site"]

@@ -1,0 +1,55 @@
+"""The tables of `edgekit check --fix`."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgekit.schema.fixing import AppliedRewrite, FixReport
+
+
+def fix_view(report: FixReport) -> RenderableType:
+    """The verdicts, the changes with their differences, and what became of each finding."""
+    parts: list[RenderableType] = [
+        Text(
+            f"{report.artifact} on {report.target}: {report.before.verdict}, "
+            f"after rewrites: {report.after.verdict}"
+        )
+    ]
+    if report.rewrites:
+        table = Table("rewrite", "of", "change", "promise", "difference to the original")
+        for one in report.rewrites:
+            place = one.layer or one.op or "file"
+            cells = (one.rewrite, place, one.change, str(one.promise), _difference(one))
+            table.add_row(*map(Text, cells))
+        parts.append(table)
+    if report.findings:
+        table = Table("operator", "rule", "found", "fixed by", "why not")
+        for entry in report.findings:
+            found = entry.finding
+            place = "" if found.index is None else f"{found.index} {found.op} {found.layer or ''}"
+            cells = (place, found.rule, found.found, entry.rewrite or "", entry.why or "")
+            table.add_row(*map(Text, cells))
+        parts.append(table)
+    parts.append(Text(_written(report)))
+    return Group(*parts)
+
+
+def _difference(one: AppliedRewrite) -> str:
+    found = one.difference
+    if found.max_abs == 0:
+        return f"none on {found.samples} samples"
+    steps = "" if found.max_steps is None else f" ({found.max_steps} steps)"
+    return (
+        f"{found.max_abs:.3g}{steps}, {found.relative:.2%} of the range "
+        f"on {found.samples} samples (limit {one.tolerance:.3%})"
+    )
+
+
+def _written(report: FixReport) -> str:
+    if report.output is not None:
+        return f"written: {report.output}"
+    if report.rewrites:
+        return "nothing written: give --output"
+    return "nothing to write: no rewrite applied"
