@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edgekit.cli.completion import target_words
 from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from edgekit.schema.figure import Figure
-    from edgekit.schema.results import Profile, ProfileReport
-
 EXAMPLES = examples(
     "edgekit profile model.tflite --target raspberry-pi-4 --target coral-usb",
     "edgekit profile model.tflite -t drone-x500-cm4 --layers",
+    "edgekit profile model.tflite -t pixel-3 --max-latency-ms 20 --max-mj 5 --max-kib 256",
+    "edgekit profile model.tflite -t stm32-h7a3-cubeai --rate 0.1 --battery-wh 2.5",
+    "edgekit profile large.tflite small.tflite -t drone-x500-cm4 --vehicle mass_g=1500",
 )
-
-_TOP = 5
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="A .tflite, .onnx or OpenVINO .xml file.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="A .tflite, .onnx or OpenVINO .xml file; others are compared with the first.",
+        ),
+    ],
     target: Annotated[
         list[str],
         typer.Option(
@@ -36,108 +37,53 @@ def command(
         ),
     ],
     layers: Annotated[bool, typer.Option("--layers", help="Show every operator.")] = False,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Budget of latency in milliseconds.")
+    ] = None,
+    max_mj: Annotated[
+        float | None, typer.Option(help="Budget of energy an inference in millijoules.")
+    ] = None,
+    max_kib: Annotated[
+        float | None, typer.Option(help="Budget of peak memory in units of 1024 bytes.")
+    ] = None,
+    inferences_per_day: Annotated[
+        float | None, typer.Option(metavar="N", help="For energy a day and battery life.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="HZ", help="The same as inferences a second.")
+    ] = None,
+    battery_wh: Annotated[
+        float | None, typer.Option(metavar="WH", help="Battery whose life is wanted.")
+    ] = None,
+    vehicle: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Of a drone: mass_g, computer_g, battery_wh, hover_w, flight_time_min, camera_hz, "
+            "detection_m or braking_m_s2 in place of the target's; may be repeated.",
+        ),
+    ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Estimate latency, energy and memory of a model on targets."""
-    from edgekit.profiling.profile import profile_report
+    """Estimate latency, energy, memory and flight of models on targets, side by side.
+
+    Exits with 1 if a budget is not kept, or cannot be judged.
+    """
+    from edgekit.profiling.budgets import Limits
+    from edgekit.profiling.sidebyside import Wanted, per_day, profile_files
     from edgekit.profiling.targets import load_target
+    from edgekit.report.sidebyside import side_by_side
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
-    report = profile_report(file, [load_target(name) for name in target])
-    output.result(report, lambda console: _render(console, report, layers=layers))
-
-
-def _render(console: Console, report: ProfileReport, *, layers: bool) -> None:
-    from rich.table import Table
-
-    table = Table(title=report.profiles[0].artifact, caption=_caption(report))
-    table.add_column("")
-    for profile in report.profiles:
-        table.add_column(profile.target or profile.device)
-    for title, cells in _rows(report.profiles):
-        table.add_row(title, *cells)
-    console.print(table)
-    for profile in report.profiles:
-        for warning in profile.warnings:
-            console.print(f"{profile.target}: {warning}", markup=False)
-        if layers:
-            console.print(_layer_table(profile))
-
-
-def _caption(report: ProfileReport) -> str:
-    origins = {profile.latency_ms.origin for profile in report.profiles}
-    if "compiled" in origins:
-        return "Estimated figures are edgekit's; compiled ones are of the compiler's cost model."
-    return "All figures are estimated."
-
-
-def _rows(profiles: tuple[Profile, ...]) -> list[tuple[str, list[str]]]:
-    rows = [
-        ("placement", [_placement(profile) for profile in profiles]),
-        ("latency", [_text(profile.latency_ms) for profile in profiles]),
-        ("energy", [_text(profile.energy_mj) for profile in profiles]),
-    ]
-    if any(profile.flight_s_per_h for profile in profiles):
-        rows.append(("flight lost", [_text(profile.flight_s_per_h) for profile in profiles]))
-    rows.append(("peak memory", [_text(profile.peak_memory_bytes) for profile in profiles]))
-    rows.append(("top operators", [_top(profile) for profile in profiles]))
-    return rows
-
-
-def _placement(profile: Profile) -> str:
-    if profile.placement is None:
-        return "-"
-    counts = profile.placement
-    cpu = len(profile.layers) - counts.accelerator_ops
-    if counts.accelerator_ops:
-        return f"{counts.accelerator_ops} accelerator / {cpu} CPU"
-    return f"{cpu} CPU"
-
-
-def _text(figure: Figure | None) -> str:
-    if figure is None:
-        return "-"
-    if figure.value is None:
-        return f"unknown: {figure.reason}"
-    if figure.unit == "bytes":
-        return f"{figure.value / 1024:,.1f} KiB {figure.origin}"
-    interval = ""
-    if figure.low is not None and figure.high is not None:
-        interval = f" ({figure.low:.3g} to {figure.high:.3g})"
-    return f"{figure.value:.3g} {figure.unit}{interval} {figure.origin}"
-
-
-def _top(profile: Profile) -> str:
-    timed = [(layer.latency_ms.value or 0.0, layer) for layer in profile.layers]
-    total = profile.latency_ms.value
-    if not total:
-        return "-"
-    timed.sort(key=lambda pair: -pair[0])
-    return "\n".join(
-        f"{100 * value / total:.0f}% {layer.op} {layer.layer}" for value, layer in timed[:_TOP]
+    wanted = Wanted(
+        limits=Limits(max_latency_ms, max_mj, max_kib),
+        per_day=per_day(inferences=inferences_per_day, rate_hz=rate),
+        battery_wh=battery_wh,
+        vehicle=vehicle or (),
     )
-
-
-def _layer_table(profile: Profile) -> object:
-    from rich.table import Table
-
-    origin = profile.latency_ms.origin or "estimated"
-    table = Table(title=f"{profile.target}, {origin}")
-    for title in ("#", "operator", "layer", "where", "MACs", "bytes", "ms"):
-        table.add_column(
-            title, justify="right" if title in ("#", "MACs", "bytes", "ms") else "left"
-        )
-    for layer in profile.layers:
-        value = layer.latency_ms.value
-        table.add_row(
-            str(layer.index),
-            layer.op,
-            layer.layer,
-            layer.where or "nowhere",
-            f"{layer.macs:,}",
-            f"{layer.bytes:,}",
-            "-" if value is None else f"{value:.4f}",
-        )
-    return table
+    report = profile_files(files, [load_target(name) for name in target], wanted)
+    output.result(report, lambda console: console.print(side_by_side(report, layers=layers)))
+    if any(profile.verdict in ("over", "unknown") for profile in report.profiles):
+        raise typer.Exit(1)

@@ -30,8 +30,8 @@ _MATRIX: frozenset[OpClass] = frozenset({"conv", "pointwise", "dense", "matmul",
 # Average power of networks over the median of their board: 10th and 90th percentile of the
 # published measurements of benchmarks/energy.py.
 UNKNOWN_SPREAD = Range(
-    0.88,
-    1.12,
+    0.90,
+    1.11,
     "of average power between networks on one board, over the boards whose energy is published",
 )
 

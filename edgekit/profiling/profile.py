@@ -14,12 +14,12 @@ from edgekit.profiling.energy import demands, energy_figures
 from edgekit.profiling.estimate import Estimate, charged_costs, estimate
 from edgekit.profiling.flight import flight_profile, flight_seconds_per_hour
 from edgekit.profiling.intervals import Range, error_range, estimated
-from edgekit.profiling.memory_need import Runtime, memory_need, runtime_of
+from edgekit.profiling.memory_need import Need, Runtime, memory_need, runtime_of
 from edgekit.profiling.placement import OpPlacement, place
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, works
 from edgekit.schema.figure import Figure
-from edgekit.schema.results import LayerProfile, Placement, Profile, ProfileReport
+from edgekit.schema.results import LayerProfile, Placement, Profile
 from edgekit.schema.target import Target
 
 _EXTRAPOLATED = "extrapolated:"
@@ -38,24 +38,18 @@ class Subject:
         self.artifact = artifact
         self.path = path
         self.view = GraphView(graph)
-        self._ram: dict[Runtime, Figure] = {}
+        self._needs: dict[Runtime, Need] = {}
 
     @cached_property
     def loads(self) -> tuple[Work, ...]:
         """The work of each operator."""
         return tuple(works(self.view))
 
-    def ram(self, runtime: Runtime) -> Figure:
-        """Bytes of RAM that a runtime needs for the model."""
-        if runtime not in self._ram:
-            self._ram[runtime] = memory_need(self.view.graph, runtime).ram
-        return self._ram[runtime]
-
-
-def profile_report(path: Path, targets: Sequence[Target]) -> ProfileReport:
-    """Profiles one file on several targets; see `profile_file`."""
-    subject = Subject(read_graph(path), path.name, path)
-    return ProfileReport(profiles=tuple(profile_subject(subject, target) for target in targets))
+    def need(self, runtime: Runtime) -> Need:
+        """What a runtime needs for the model."""
+        if runtime not in self._needs:
+            self._needs[runtime] = memory_need(self.view.graph, runtime)
+        return self._needs[runtime]
 
 
 def profile_file(path: Path, target: Target) -> Profile:
@@ -111,7 +105,7 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
         latency_ms=_latency(result, target, view, span),
         energy_mj=energy,
         power_w=power,
-        peak_memory_bytes=subject.ram(runtime_of(target)),
+        peak_memory_bytes=subject.need(runtime_of(target)).ram,
         placement=Placement(accelerator_ops=on_first if accelerated else 0, fallback_ops=fallbacks),
         layers=_layers(loads, placed, result.ops if isinstance(result, Estimate) else None),
         warnings=warnings,

@@ -7,6 +7,8 @@ from edgekit.schema.figure import Figure
 _PREFIXES: dict[str, tuple[tuple[str, float], ...]] = {
     "ms": (("s", 1e3), ("ms", 1.0), ("µs", 1e-3), ("ns", 1e-6)),
     "mJ": (("J", 1e3), ("mJ", 1.0), ("µJ", 1e-3), ("nJ", 1e-6)),
+    "J": (("MJ", 1e6), ("kJ", 1e3), ("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6)),
+    "W": (("W", 1.0), ("mW", 1e-3), ("µW", 1e-6)),
     "bytes": (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10), ("B", 1.0)),
 }
 NOTHING = "-"

@@ -21,6 +21,8 @@ from edgekit.schema.units import show_bytes, show_figure, show_number, show_shar
         (Figure(value=0.0, unit="ms", origin="measured"), "0 ms"),
         (Figure(value=0.0, unit="bytes", origin="measured"), "0 B"),
         (Figure(value=0.02, unit="mJ", origin="estimated"), "~20 µJ"),
+        (Figure(value=0.00285, unit="W", origin="estimated"), "~2.85 mW"),
+        (Figure(value=240_572.0, unit="J", origin="estimated"), "~241 kJ"),
         (Figure(value=53936.0, unit="bytes", origin="measured"), "52.7 KiB"),
         (Figure(value=3.6, unit="s", origin="estimated"), "~3.6 s"),
         (Figure.missing("no meter"), "-"),
