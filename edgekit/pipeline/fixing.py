@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -324,16 +325,23 @@ def _try(
 
 
 def _better(before: Checked, after: Checked, key: Key) -> None:
-    """Refuses a change after which the finding stands, or another rule is broken."""
-    if key in after.keys:
-        raise RefusedError(f"the finding stands: {after.keys[key].found}")
+    """Refuses a change after which the finding stands, or another rule is broken more often."""
     old = before.keys[key]
+    counts, now = _counts(before), _counts(after)
+    if now[old.rule] >= counts[old.rule]:
+        stands = next((f for k, f in after.keys.items() if f.rule == old.rule), old)
+        raise RefusedError(f"the finding stands: {stands.found}")
     # A part of an operator may break what the whole broke, but for the rule that this is about.
-    same = {f.rule for f in before.keys.values() if f.index == old.index} - {old.rule}
+    same = {finding.rule for finding in before.keys.values() if finding.index == old.index}
     for other, finding in after.keys.items():
-        if other not in before.keys and finding.rule not in _FOLLOWS | same:
+        grown = now[finding.rule] > counts[finding.rule] and other not in before.keys
+        if grown and finding.rule not in _FOLLOWS | same:
             place = f" of {finding.op} {finding.layer or ''}".rstrip() if finding.op else ""
             raise RefusedError(f"it breaks {finding.rule}{place}: {finding.found}")
+
+
+def _counts(checked: Checked) -> Counter[str]:
+    return Counter(finding.rule for finding in checked.keys.values())
 
 
 def _record(

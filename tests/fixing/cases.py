@@ -126,6 +126,11 @@ class Fixed:
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
 
+    def most_steps(self) -> int:
+        """The largest difference of the integers that both files give."""
+        pairs = zip(*(list(outputs.values()) for outputs in self.outputs()), strict=True)
+        return max(int(np.abs(a.astype(int) - b.astype(int)).max()) for a, b in pairs)
+
     def assert_near(self, relative: float) -> None:
         """Both files give nearly the same, relative to the largest value."""
         for one, other in zip(*(list(o.values()) for o in self.outputs()), strict=True):

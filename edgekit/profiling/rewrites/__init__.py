@@ -6,6 +6,10 @@ from edgekit.profiling.rewrites.base import Change, RefusedError, Rewrite, Site
 REWRITES: Registry[Rewrite] = Registry(
     "rewrite",
     {
+        "fix-batch": "edgekit.profiling.rewrites.batch:fix_batch",
+        "fold-scale": "edgekit.profiling.rewrites.scales:fold_scale",
+        "pool-mean": "edgekit.profiling.rewrites.means:pool_mean",
+        "split-mean": "edgekit.profiling.rewrites.means:split_mean",
         "strip-islands": "edgekit.profiling.rewrites.islands:strip_islands",
     },
     group="rewrites",
