@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     "edgekit targets                        # the list",
-    "edgekit targets show raspberry-pi-4",
+    "edgekit targets show raspberry-pi-4    # its fit and its error",
+    "edgekit targets rank model.tflite --max-latency-ms 20 --max-mj 5 --class mcu",
     "edgekit targets rules coral-usb        # what it takes",
     "edgekit targets rules --output docs/ops  # a page for each target",
     "edgekit targets validate my-board.yaml",
@@ -25,18 +26,44 @@ EXAMPLES = examples(
 
 
 def command(
-    action: Annotated[Literal["list", "show", "rules", "validate"], typer.Argument()] = "list",
-    name: Annotated[str | None, typer.Argument(help="A target's name or .yaml file.")] = None,
+    action: Annotated[
+        Literal["list", "show", "rank", "rules", "validate"], typer.Argument()
+    ] = "list",
+    name: Annotated[
+        str | None, typer.Argument(help="A target's name or .yaml file; with `rank`, a model file.")
+    ] = None,
     output_folder: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="With `rules`: write Markdown pages to this folder."),
     ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="With `rank`: budget of latency in milliseconds.")
+    ] = None,
+    max_mj: Annotated[
+        float | None, typer.Option(help="With `rank`: budget of energy in millijoules.")
+    ] = None,
+    max_kib: Annotated[
+        float | None, typer.Option(help="With `rank`: budget of peak memory in 1024 bytes.")
+    ] = None,
+    device_class: Annotated[
+        str | None, typer.Option("--class", help="With `rank`: only this class, such as mcu.")
+    ] = None,
+    by: Annotated[
+        Literal["latency", "energy", "memory"], typer.Option(help="With `rank`: what to sort by.")
+    ] = "latency",
+    no_compile: Annotated[
+        bool, typer.Option("--no-compile", help="With `rank`: leave compilers out.")
+    ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """List targets, show one or its rules, or validate a target file."""
+    """List targets, show one or its rules, rank them for a model, or validate a target file.
+
+    `rank` answers which board to buy: those that fit first. It exits with 1 if none does.
+    """
     from edgekit.profiling.targets import all_targets, named_target
+    from edgekit.report.targets import target_list, target_view
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
     if action == "list":
@@ -51,7 +78,22 @@ def command(
             }
             for target in targets
         ]
-        output.result({"targets": summaries}, lambda console: _list(console, targets))
+        output.result({"targets": summaries}, lambda console: console.print(target_list(targets)))
+        return
+    if action == "rank":
+        from edgekit.profiling.budgets import Limits
+        from edgekit.profiling.ranking import rank_file
+        from edgekit.report.targets import ranking_view
+
+        limits = Limits(max_latency_ms, max_mj, max_kib)
+        with output.progress() as progress:
+            ranking = rank_file(
+                name, limits, device_class=device_class, by=by, compiled=not no_compile,
+                progress=progress,
+            )  # fmt: skip
+        output.result(ranking, lambda console: console.print(ranking_view(ranking)))
+        if not any(one.verdict == "ok" for one in ranking.targets):
+            raise typer.Exit(1)
         return
     if action == "rules" and output_folder is not None:
         _write(output, [named_target(name, action)] if name else all_targets(), output_folder)
@@ -63,67 +105,12 @@ def command(
         rules = target_rules(target)
         output.result(rules, lambda console: _rules(console, rules))
     elif action == "show":
-        output.result(target, lambda console: _show(console, target))
+        output.result(target, lambda console: console.print(target_view(target)))
     else:
         output.result(
             {"valid": True, "name": target.name},
             lambda console: console.print(f"{target.name}: valid", markup=False),
         )
-
-
-def _list(console: Console, targets: list[Target]) -> None:
-    from rich.table import Column, Table
-
-    name = Column("target", no_wrap=True)
-    table = Table(name, "hardware and runtime", "formats", "precisions", "median error")
-    for target in targets:
-        table.add_row(
-            target.name,
-            target.title,
-            ", ".join(target.runtime.formats),
-            ", ".join(target.precisions),
-            _errors(target),
-        )
-    console.print(table)
-
-
-def _errors(target: Target) -> str:
-    if not target.error:
-        return "not validated"
-    return ", ".join(f"{name} {error.median_pct:.1f}%" for name, error in target.error.items())
-
-
-def _show(console: Console, target: Target) -> None:
-    from rich.table import Table
-
-    table = Table(show_header=False, title=target.name)
-    memory, power, vehicle = target.memory, target.power, target.vehicle
-    rows = [("hardware", target.title)]
-    rows.append(("formats", ", ".join(target.runtime.formats)))
-    rows.append(("precisions", ", ".join(target.precisions)))
-    for processor in target.processors:
-        fitted = ", ".join(
-            f"{name} {costs.origin} ({costs.measurements} measurements)"
-            for name, costs in processor.costs.items()
-        )
-        rows.append((f"processor {processor.name}", f"rules {processor.rules}; costs: {fitted}"))
-    rows.append(("RAM", f"{memory.ram_bytes:,} bytes, {memory.bandwidth_gb_s:g} GB/s"))
-    if memory.flash_bytes:
-        rows.append(("flash", f"{memory.flash_bytes:,} bytes"))
-    if power:
-        active = ", ".join(f"{name} +{watts:g} W" for name, watts in power.active_w.items())
-        rows.append(("power", f"{power.scope}: idle {power.idle_w:g} W, {active}"))
-    if vehicle:
-        rows.append(("vehicle", f"{vehicle.name}: hovers with {vehicle.hover_w:g} W"))
-    rows.append(("zero weights", f"{target.zeros.effect}: {target.zeros.why}"))
-    for name, error in (target.error or {}).items():
-        found = f"median {error.median_pct:.1f}%, 90th percentile {error.p90_pct:.1f}%"
-        rows.append((f"error {name}", f"{found}, {error.models} models: {error.method}"))
-    rows += [(f"assumed {key}", reason) for key, reason in target.assumed.items()]
-    rows += [(f"source {source.id}", f"{source.title} {source.url}") for source in target.sources]
-    for title, text in rows:
-        table.add_row(title, text)
-    console.print(table)
 
 
 def _write(output: Output, targets: list[Target], folder: Path) -> None:

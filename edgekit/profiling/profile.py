@@ -89,6 +89,8 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
     loads = subject.loads
     placed = place(view, target)
     result = estimate(view, loads, placed, target)
+    if isinstance(result, Estimate) and not result.seconds:
+        result = "what was measured on this target says nothing about so small a network"
     first = target.processors[0]
     on_first = sum(p.where == first.name for p in placed)
     accelerated = first.kind != "cpu"

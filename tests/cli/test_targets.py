@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,19 @@ def test_one_target(capsys: pytest.CaptureFixture[str]) -> None:
         assert name in capsys.readouterr().out
 
 
+def test_a_target_shows_its_fit_and_its_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "240")
+    assert run(["targets", "show", "raspberry-pi-4"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("parameters cpu-int8", "leave one family out: median", "another source, unseen",
+                  "covers 80%", "spread of power", "pJ/MAC", "error of energy"):  # fmt: skip
+        assert words in shown
+    assert run(["targets", "show", "drone-x500-cm4"]) == 0
+    assert "brakes with 3 m/s2" in capsys.readouterr().out
+
+
 def test_validation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shipped = shipped_dir("targets") / "pixel-3.yaml"
     assert run(["targets", "validate", str(shipped)]) == 0
@@ -43,8 +57,58 @@ def test_validation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["show"], ["validate"], ["show", "nowhere"], ["validate", "missing.yaml"]]
+    "arguments",
+    [
+        ["show"],
+        ["validate"],
+        ["show", "nowhere"],
+        ["validate", "missing.yaml"],
+        ["rank"],
+        ["rank", "missing.tflite"],
+        ["rank", "missing.tflite", "--class", "toaster"],
+    ],
 )
 def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["targets", *arguments]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def ranked(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
+    assert run(["targets", "rank", *arguments, "--json"]) == code
+    return json.loads(capsys.readouterr().out)["targets"]
+
+
+def test_which_board_to_buy(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kws = str(shared / "models/mlperf_tiny_kws_int8.tflite")
+    limits = ["--max-latency-ms", "20", "--max-mj", "5"]
+    found = ranked(capsys, kws, *limits, "--no-compile")
+    assert {one["target"] for one in found} == set(target_names())
+    order = ["ok", "over", "unknown"]
+    groups = [order.index(one["verdict"]) for one in found]
+    assert groups == sorted(groups)
+    fit = [one for one in found if one["verdict"] == "ok"]
+    assert [one["rank"] for one in fit] == list(range(1, len(fit) + 1))
+    assert "stm32-h7a3-cubeai" in {one["target"] for one in fit}
+    latencies = [one["latency_ms"]["value"] for one in fit]
+    assert latencies == sorted(latencies)
+    assert max(latencies) <= 20
+    assert all(one["energy_mj"]["value"] <= 5 for one in fit)
+    assert all(one["reason"] for one in found if one["verdict"] != "ok")
+    ethos = next(one for one in found if one["target"] == "ethos-u55-128")
+    assert "--no-compile" in ethos["reason"]
+
+    by_energy = [one for one in ranked(capsys, kws, *limits, "--no-compile", "--by", "energy")
+                 if one["verdict"] == "ok"]  # fmt: skip
+    energies = [one["energy_mj"]["value"] for one in by_energy]
+    assert energies == sorted(energies)
+
+
+def test_only_one_class_and_none_that_fits(
+    shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vww = str(shared / "models/mlperf_tiny_vww_int8.tflite")
+    found = ranked(capsys, vww, "--class", "mcu", "--max-latency-ms", "0.01", code=1)
+    assert {one["device_class"] for one in found} == {"mcu"}
+    assert {one["verdict"] for one in found} <= {"over", "unknown"}
+    assert run(["targets", "rank", vww, "--class", "mcu"]) == 0
+    assert "targets fit" in capsys.readouterr().out
