@@ -122,7 +122,7 @@ def reduction_axes(op: OpView) -> str | None:
 @rule("MEAN", fix="pad the channels to a multiple of 4")
 def mean_channels(op: OpView) -> str | None:
     """A mean over the channels has a multiple of 4 of them."""
-    if not op.activations or not op.outputs:
+    if not op.activations or not op.outputs or not op.activations[0].shape:
         return None
     shape = op.activations[0].shape
     last = len(shape) - 1
@@ -224,7 +224,8 @@ def small_resize(op: OpView) -> str | None:
 def small_softmax(op: OpView) -> str | None:
     """The input has one dimension of at most 16,000 elements."""
     for tensor in op.activations:
-        if tensor.elements != (tensor.shape[-1] or 1) or tensor.elements > _MOST_SOFTMAX:
+        rows = math.prod(size or 1 for size in tensor.shape[:-1])
+        if rows > 1 or tensor.elements > _MOST_SOFTMAX:
             return f"input of shape {_shape(tensor)}"
     return None
 
