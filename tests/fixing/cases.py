@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from edgekit.graph.tflite import read_buffer
+from edgekit.graph.tflite_edit import TFLiteEditor
 from edgekit.pipeline.fixing import fix_model
 from edgekit.pipeline.fixing_tflite import TFLiteBench
+from edgekit.profiling.rewrites import REWRITES, Change, Site
 from edgekit.profiling.targets import load_target
 from edgekit.runtimes.litert import LiteRTSession
 from edgekit.runtimes.session import Arrays, run_raw
 from edgekit.schema.fixing import FixReport
+from edgekit.schema.results import Finding
 from edgekit.schema.target import Target
 
 files = importlib.import_module("tests.tflite_files")
@@ -90,10 +93,9 @@ class Net:
 
 
 @dataclass(frozen=True)
-class Fixed:
-    """A report, the file before and after, and both files' outputs on other samples."""
+class Pair:
+    """A file before and after, to run both."""
 
-    report: FixReport
     before: bytes
     after: bytes
     folder: Path
@@ -102,19 +104,6 @@ class Fixed:
     def ops(self) -> list[str]:
         """Names of the operators of the fixed file."""
         return [op.name for op in read_buffer(self.after).ops]
-
-    @property
-    def standing(self) -> list[str]:
-        """Rules that are still broken."""
-        found = [
-            *self.report.after.findings,
-            *(f for op in self.report.after.ops for f in op.findings),
-        ]
-        return [finding.rule for finding in found]
-
-    def why(self, rule: str) -> str:
-        """Why a finding stands."""
-        return next(e.why for e in self.report.findings if e.finding.rule == rule and e.why) or ""
 
     def outputs(self, seed: int = 99) -> tuple[Arrays, Arrays]:
         """Raw outputs of both files in LiteRT, on random integers or floats over a wide range."""
@@ -136,6 +125,24 @@ class Fixed:
         for one, other in zip(*(list(o.values()) for o in self.outputs()), strict=True):
             scale = np.abs(one.astype(float)).max()
             assert np.abs(one.astype(float) - other.astype(float)).max() <= relative * scale
+
+
+@dataclass(frozen=True)
+class Fixed(Pair):
+    """A pair with its report."""
+
+    report: FixReport
+
+    @property
+    def standing(self) -> list[str]:
+        """Rules that are still broken."""
+        after = self.report.after
+        found = [*after.findings, *(f for op in after.ops for f in op.findings)]
+        return [finding.rule for finding in found]
+
+    def why(self, rule: str) -> str:
+        """Why a finding stands."""
+        return next(e.why for e in self.report.findings if e.finding.rule == rule and e.why) or ""
 
 
 def run(content: bytes, folder: Path, seed: int) -> Arrays:
@@ -165,4 +172,12 @@ def fix(content: bytes, target: str, folder: Path, *, inexact: bool = False, **m
     aim = target_with(name) if name != target else load_target(target)
     bench = TFLiteBench(path, aim, None, 8, 0, folder)
     report, state = fix_model(bench, aim, allow_inexact=inexact, **more)
-    return Fixed(report, content, state, folder)
+    return Fixed(content, state, folder, report)
+
+
+def apply(name: str, content: bytes, folder: Path, *, index: int = 0) -> tuple[Change, Pair]:
+    """Applies one rewrite to an operator of a file, whatever a target says."""
+    finding = Finding(rule="", found="", allowed="", severity="fallback", fix="", index=index)
+    editor = TFLiteEditor(content)
+    change = REWRITES.get(name).apply(Site(editor, finding, load_target("coral-usb")))
+    return change, Pair(content, editor.content(), folder)

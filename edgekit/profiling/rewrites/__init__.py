@@ -8,8 +8,13 @@ REWRITES: Registry[Rewrite] = Registry(
     {
         "fix-batch": "edgekit.profiling.rewrites.batch:fix_batch",
         "fold-scale": "edgekit.profiling.rewrites.scales:fold_scale",
+        "gelu": "edgekit.profiling.rewrites.activations:gelu",
+        "hard-swish": "edgekit.profiling.rewrites.activations:hard_swish",
+        "leaky-relu": "edgekit.profiling.rewrites.activations:leaky_relu",
         "pool-mean": "edgekit.profiling.rewrites.means:pool_mean",
+        "reorder": "edgekit.profiling.rewrites.order:reorder",
         "split-mean": "edgekit.profiling.rewrites.means:split_mean",
+        "squared-difference": "edgekit.profiling.rewrites.activations:squared_difference",
         "strip-islands": "edgekit.profiling.rewrites.islands:strip_islands",
     },
     group="rewrites",
