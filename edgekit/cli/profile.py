@@ -14,7 +14,7 @@ EXAMPLES = examples(
     "edgekit profile model.tflite --target raspberry-pi-4 --target coral-usb",
     "edgekit profile model.tflite -t drone-x500-cm4 --layers",
     "edgekit profile model.tflite -t pixel-3 --max-latency-ms 20 --max-mj 5 --max-kib 256",
-    "edgekit profile model.tflite -t stm32-h7a3-cubeai --rate 0.1 --battery-wh 2.5",
+    "edgekit profile model.tflite -t stm32-h7a3-cubeai --rate 0.1 --battery-wh 2.5 --sleep-mw 0.01",
     "edgekit profile large.tflite small.tflite -t drone-x500-cm4 --vehicle mass_g=1500",
 )
 
@@ -55,6 +55,9 @@ def command(
     battery_wh: Annotated[
         float | None, typer.Option(metavar="WH", help="Battery whose life is wanted.")
     ] = None,
+    sleep_mw: Annotated[
+        float | None, typer.Option(metavar="MW", help="Power between inferences, if it sleeps.")
+    ] = None,
     vehicle: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,6 +84,7 @@ def command(
         limits=Limits(max_latency_ms, max_mj, max_kib),
         per_day=per_day(inferences=inferences_per_day, rate_hz=rate),
         battery_wh=battery_wh,
+        sleep_mw=sleep_mw,
         vehicle=vehicle or (),
     )
     report = profile_files(files, [load_target(name) for name in target], wanted)

@@ -162,6 +162,32 @@ def energy_figures(
     )
 
 
+def compiled_energy(latency_ms: Figure, target: Target) -> tuple[Figure, Figure]:
+    """Energy in mJ and average power in W where a compiler says how long the accelerator works.
+
+    Idle power and the first processor's active power over that time; no operator is on the others.
+
+    Args:
+        latency_ms: by the compiler's cost model.
+        target: with the accelerator first.
+    """
+    power = target.power
+    if power is None or latency_ms.value is None:
+        missing = Figure.missing(NO_POWER if power is None else latency_ms.reason or "no latency")
+        return missing, missing
+    drawn = power.idle_w + power.active_w[target.processors[0].name]
+    spread = _spread(power)
+    basis = f"idle and active power of {power.scope}"
+    return (
+        estimated(
+            drawn * latency_ms.value,
+            "mJ",
+            f"{basis} over the compiler's latency; no interval: that was not compared",
+        ),
+        estimated(drawn, "W", f"{basis}; interval: {spread.method}", spread),
+    )
+
+
 def _spread(power: PowerSpec) -> Range:
     if power.spread is None:
         return UNKNOWN_SPREAD

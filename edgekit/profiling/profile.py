@@ -10,7 +10,7 @@ from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
 from edgekit.profiling.compiled import compiled_profile
 from edgekit.profiling.cost import OpTime
-from edgekit.profiling.energy import demands, energy_figures
+from edgekit.profiling.energy import compiled_energy, demands, energy_figures
 from edgekit.profiling.estimate import Estimate, charged_costs, estimate
 from edgekit.profiling.flight import flight_profile, flight_seconds_per_hour
 from edgekit.profiling.intervals import Range, error_range, estimated
@@ -85,7 +85,7 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
     if view.graph.format not in target.runtime.formats:
         return _unknown(view.graph, target, subject.artifact)
     if target.compiler is not None and not target.processors[0].costs:
-        return compiled_profile(view, target, subject.artifact, subject.path)
+        return _with_energy(compiled_profile(view, target, subject.artifact, subject.path), target)
     loads = subject.loads
     placed = place(view, target)
     result = estimate(view, loads, placed, target)
@@ -113,6 +113,14 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
         warnings=warnings,
         details={"precision": view.precision, "runtime": _runtime(target)} if known else {},
     )
+    return with_flight(profile, target)
+
+
+def _with_energy(profile: Profile, target: Target) -> Profile:
+    """A compiled profile with the energy that its compiler says nothing about."""
+    if target.power is not None:
+        energy, power = compiled_energy(profile.latency_ms, target)
+        profile = profile.model_copy(update={"energy_mj": energy, "power_w": power})
     return with_flight(profile, target)
 
 

@@ -27,12 +27,14 @@ class Wanted:
         limits: budgets.
         per_day: inferences a day, for energy a day and battery life; None: not asked.
         battery_wh: usable energy of a battery; None: not asked.
+        sleep_mw: power between inferences in place of the target's, for devices that sleep.
         vehicle: fields of `Vehicle` in place of the target's, as KEY=VALUE.
     """
 
     limits: Limits = field(default_factory=Limits)
     per_day: float | None = None
     battery_wh: float | None = None
+    sleep_mw: float | None = None
     vehicle: Sequence[str] = ()
 
 
@@ -66,10 +68,7 @@ def profile_files(
         InputError: a battery is asked for without a rate, or a field of the vehicle is wrong.
     """
     wanted = wanted or Wanted()
-    if wanted.battery_wh is not None and wanted.per_day is None:
-        raise InputError(
-            "battery life needs a rate of inferences", hint="add --rate HZ or --inferences-per-day"
-        )
+    _check(wanted)
     targets = [with_vehicle(target, wanted.vehicle) for target in targets]
     if wanted.vehicle and all(target.vehicle is None for target in targets):
         raise InputError("--vehicle needs a target that is a drone", where="--vehicle")
@@ -88,14 +87,29 @@ def profile_files(
     )
 
 
+def _check(wanted: Wanted) -> None:
+    if wanted.per_day is None and (wanted.battery_wh, wanted.sleep_mw) != (None, None):
+        raise InputError(
+            "battery life and sleep need a rate of inferences",
+            hint="add --rate HZ or --inferences-per-day N",
+        )
+    if wanted.battery_wh is not None and not wanted.battery_wh > 0:
+        raise InputError(f"a battery holds more than {wanted.battery_wh:g} Wh")
+    if wanted.sleep_mw is not None and not wanted.sleep_mw >= 0:
+        raise InputError(f"asleep a device draws at least nothing, not {wanted.sleep_mw:g} mW")
+
+
 def _profile(subject: Subject, target: Target, wanted: Wanted) -> Profile:
     profile = judged(profile_subject(subject, target), wanted.limits)
     if wanted.per_day is None:
         return profile
+    power = target.power
+    if power is not None and wanted.sleep_mw is not None:
+        power = power.model_copy(update={"sleep_w": wanted.sleep_mw * 1e-3})
     used = usage(
         profile.latency_ms,
         profile.energy_mj,
-        target.power,
+        power,
         per_day=wanted.per_day,
         battery_wh=wanted.battery_wh,
     )

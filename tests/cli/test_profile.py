@@ -83,6 +83,9 @@ def test_a_day_on_a_battery(kws: str, capsys: pytest.CaptureFixture[str]) -> Non
     same = profiled(capsys, *board, "--inferences-per-day", "43200")["profiles"][0]["usage"]
     assert same["average_power_w"] == power
     assert same["battery_h"] is None
+    asleep = profiled(capsys, *board, "--rate", "0.5", "--sleep-mw", "1")["profiles"][0]["usage"]
+    assert asleep["average_power_w"]["value"] < 0.01 < power["value"]
+    assert "sleeping" in asleep["average_power_w"]["method"]
     assert run(["profile", *board, "--rate", "1", "--battery-wh", "10"]) == 0
     assert "battery lasts" in capsys.readouterr().out
 
@@ -107,6 +110,10 @@ def test_two_files_on_a_drone(kws: str, vww: str, capsys: pytest.CaptureFixture[
     "arguments",
     [
         ["--battery-wh", "2"],
+        ["--sleep-mw", "2"],
+        ["--rate", "1", "--battery-wh", "0"],
+        ["--rate", "1", "--sleep-mw", "-1"],
+        ["--rate", "nan"],
         ["--rate", "1", "--inferences-per-day", "5"],
         ["--rate", "0"],
         ["--vehicle", "mass_g=100"],

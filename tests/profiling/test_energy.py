@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.profiling.energy import demands, energy_j, usage
+from edgekit.profiling.energy import compiled_energy, demands, energy_j, usage
 from edgekit.profiling.estimate import Estimate, estimate
 from edgekit.profiling.fit import predict, sample
 from edgekit.profiling.fit_energy import (
@@ -183,6 +183,20 @@ def board() -> Target:
     return with_power(PLAIN).model_copy(
         update={"processors": with_ns(load_target("raspberry-pi-4"), COSTS).processors}
     )
+
+
+def test_a_compiled_latency_has_an_energy_where_power_is_known() -> None:
+    ethos = load_target("ethos-u55-128")
+    names = [processor.name for processor in ethos.processors]
+    power = PowerSpec(scope="the chip", idle_w=0.01, active_w=dict.fromkeys(names, 0.02))
+    latency = Figure(value=5.0, unit="ms", origin="compiled", method="cycles")
+    energy, drawn = compiled_energy(latency, ethos.model_copy(update={"power": power}))
+    assert value(energy) == pytest.approx(0.15)
+    assert value(drawn) == pytest.approx(0.03)
+    assert "no power" in (compiled_energy(latency, ethos)[0].reason or "")
+    late = Figure.missing("left to the CPU")
+    found = compiled_energy(late, ethos.model_copy(update={"power": power}))
+    assert found[0].reason == "left to the CPU"
 
 
 def test_power_is_found_from_energies(board: Target) -> None:
