@@ -1,0 +1,131 @@
+"""The shipped targets: what their figures rest on, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgekit.graph.read import read_graph
+from edgekit.profiling.profile import Subject, profile_subject
+from edgekit.profiling.targets import all_targets, target_names
+from edgekit.schema.figure import Figure
+from edgekit.schema.target import KernelCosts, Target
+
+TARGETS = all_targets()
+NETWORKS = ("ad", "ic", "kws", "vww")  # MLPerf Tiny
+
+each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+
+
+@pytest.fixture(scope="module")
+def subjects(shared: Path) -> list[Subject]:
+    files = [shared / "models" / f"mlperf_tiny_{name}_int8.tflite" for name in NETWORKS]
+    return [Subject(read_graph(path), path.name) for path in files]
+
+
+def costs_of(target: Target) -> Iterator[KernelCosts]:
+    for processor in target.processors:
+        yield from processor.costs.values()
+
+
+def reasons(target: Target, *heads: str) -> list[str]:
+    return [why for key, why in target.assumed.items() if key.split(".")[0] in heads]
+
+
+def test_there_are_boards_of_every_kind_under_names_of_their_own() -> None:
+    names = [target.name for target in TARGETS]
+    assert len(names) == len(set(names)) >= 40
+    assert names == target_names()
+    kinds = [target.device_class for target in TARGETS]
+    fewest = {"phone": 8, "sbc_cpu": 8, "mcu": 8, "mcu_npu": 8, "edgetpu": 5, "fpga": 5, "npu": 4,
+              "drone": 5, "gpu": 2, "x86_cpu": 2}  # fmt: skip
+    assert all(kinds.count(kind) >= count for kind, count in fewest.items())  # type: ignore[arg-type]
+
+
+def test_the_names_that_others_rely_on() -> None:
+    named = {"raspberry-pi-4", "raspberry-pi-5", "pixel-3", "pixel-4", "coral-usb",
+             "coral-dev-board", "stm32-l4r5-tflm", "stm32-h7a3-cubeai", "ethos-u55-128",
+             "zcu102-dpu-b4096", "jetson-orin-nano", "drone-x500-cm4"}  # fmt: skip
+    assert named <= set(target_names())
+
+
+@each_target
+def test_every_figure_has_a_source_or_a_reason(target: Target) -> None:
+    for costs in costs_of(target):
+        assert costs.source, costs
+    for processor in target.processors:
+        assert processor.link is None or processor.link.source
+        assert processor.array is None or reasons(target, "processors")
+    for head in ("memory", "power", "vehicle"):
+        part = getattr(target, head)
+        assert part is None or part.source or reasons(target, head), head
+    assert all(target.assumed.values())
+    assert all(source.url.startswith("https://") for source in target.sources)
+    assert target.zeros.why
+
+
+@each_target
+def test_no_source_is_named_in_vain(target: Target) -> None:
+    ids = [source.id for source in target.sources]
+    assert len(ids) == len(set(ids))
+    if any(costs.origin == "fitted" for costs in costs_of(target)):
+        assert target.reference
+        assert target.measurements
+    if any(costs.origin in ("derived", "assumed") for costs in costs_of(target)):
+        assert reasons(target, "processors", "error"), "derived from what?"
+
+
+@each_target
+def test_a_processor_without_costs_says_why(target: Target) -> None:
+    without = [p for p in target.processors if not p.costs]
+    if without and target.compiler is None and not any(True for _ in costs_of(target)):
+        assert any("none" in why for why in reasons(target, "processors"))
+
+
+@each_target
+def test_fits_state_how_many_measurements_they_used(target: Target) -> None:
+    fitted = [costs for costs in costs_of(target) if costs.origin == "fitted"]
+    assert all(costs.measurements > 0 and costs.ns and costs.seen for costs in fitted)
+    for precision, error in (target.error or {}).items():
+        listed = [m for m in target.measurements if m.precision == precision]
+        assert len({m.model for m in listed}) == error.models
+        assert error.low <= error.high
+
+
+@each_target
+def test_small_networks_get_a_figure_with_its_method_or_a_reason(
+    subjects: list[Subject], target: Target
+) -> None:
+    for subject in subjects:
+        profile = profile_subject(subject, target)
+        for figure in (profile.latency_ms, profile.energy_mj, profile.peak_memory_bytes):
+            assert_said(figure)
+        latency = profile.latency_ms
+        if latency.value is None:
+            continue
+        assert latency.value > 0
+        if target.error and "int8" in target.error:
+            assert latency.low is not None
+            assert latency.high is not None
+            assert latency.low <= latency.high
+        else:
+            assert "no interval" in (latency.method or "")
+
+
+def assert_said(figure: Figure) -> None:
+    assert figure.method if figure.value is not None else figure.reason
+
+
+@each_target
+def test_who_was_measured_in_int8_answers_for_all_four(
+    subjects: list[Subject], target: Target
+) -> None:
+    """No operator of them is left without a processor or a price."""
+    prices = all(p.costs.get("int8") for p in target.processors)
+    if "tflite" not in target.runtime.formats or not target.precisions.get("int8") or not prices:
+        pytest.skip("takes no int8 .tflite file, or has no price for it")
+    for subject in subjects:
+        latency = profile_subject(subject, target).latency_ms
+        assert latency.value is not None, latency.reason
