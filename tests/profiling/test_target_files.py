@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from edgekit.graph.read import read_graph
-from edgekit.profiling.profile import Subject, profile_subject
+from edgekit.profiling.profile import Subject, profile_graph, profile_subject
 from edgekit.profiling.targets import all_targets, target_names
 from edgekit.schema.figure import Figure
 from edgekit.schema.target import KernelCosts, Target
+from tests.profiling.graphs import GraphMaker
 
 TARGETS = all_targets()
 NETWORKS = ("ad", "ic", "kws", "vww")  # MLPerf Tiny
@@ -129,3 +130,29 @@ def test_who_was_measured_in_int8_answers_for_all_four(
     for subject in subjects:
         latency = profile_subject(subject, target).latency_ms
         assert latency.value is not None, latency.reason
+
+
+def onnx_cnn() -> GraphMaker:
+    make = GraphMaker((1, 3, 32, 32), "float32", file_format="onnx")
+    make.op("Conv", "conv", (1, 16, 32, 32), weights=((16, 3, 3, 3), (16,)), dtype="float32",
+            macs=442_368, kernel_shape=[3, 3], group=1, pads=[1, 1, 1, 1])  # fmt: skip
+    make.op("Relu", "activation", (1, 16, 32, 32), dtype="float32")
+    make.op("Conv", "pointwise", (1, 32, 32, 32), weights=((32, 16, 1, 1), (32,)), dtype="float32",
+            macs=524_288, kernel_shape=[1, 1], group=1)  # fmt: skip
+    make.op("GlobalAveragePool", "reduce", (1, 32, 1, 1), dtype="float32")
+    make.op("Flatten", "data", (1, 32), dtype="float32")
+    make.op("Gemm", "dense", (1, 10), weights=((10, 32), (10,)), dtype="float32", macs=320)
+    return make
+
+
+@pytest.mark.parametrize(
+    "target", [t for t in TARGETS if "onnx" in t.runtime.formats], ids=lambda target: target.name
+)
+def test_targets_for_onnx_files_price_a_small_convolutional_network(target: Target) -> None:
+    latency = profile_graph(onnx_cnn().graph(), target, "made.onnx").latency_ms
+    charged = target.precisions.get("fp32")
+    if charged and target.processors[0].costs.get(charged):
+        assert latency.value is not None, latency.reason
+        assert latency.value > 0
+    else:
+        assert "fp32" in (latency.reason or "") or "no measurements" in (latency.reason or "")
