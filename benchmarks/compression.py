@@ -23,6 +23,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.base.files import write_text
+
 if TYPE_CHECKING:
     from reference import Reference
 
@@ -30,8 +32,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 SECTIONS = ("train", "ptq", "qat", "structured", "chain", "tfmot")
 LATENCY = "latency"
-ROOT = Path(__file__).parents[1]
-README, DOCS = ROOT / "README.md", ROOT / "docs" / "compression.md"
 HEAD = """# Post-training int8 quantization by every tool
 
 Made by `python benchmarks/compression.py --readme`: mean and standard deviation over the seeds.
@@ -39,7 +39,6 @@ Made by `python benchmarks/compression.py --readme`: mean and standard deviation
 against the float network's. Seconds go from the float Keras file to the int8 file, beside other
 work; latencies are medians of one thread, measured in turns, alone.
 """
-START, END = "<!-- compression: begin -->", "<!-- compression: end -->"
 
 
 def main() -> None:
@@ -73,11 +72,10 @@ def main() -> None:
     text = tables(rows)
     print(text)
     if arguments.readme:
-        before, _, rest = README.read_text().partition(START)
-        after = rest.partition(END)[2]
-        README.write_text(f"{before}{START}\n{text}\n{END}{after}")
-        DOCS.parent.mkdir(exist_ok=True)
-        DOCS.write_text(f"{HEAD}\n{every_tool(rows)}\n")
+        from markdown import DOCS, README, put_between
+
+        put_between(README, "compression", text)
+        write_text(DOCS / "compression.md", f"{HEAD}\n{every_tool(rows)}\n")
 
 
 def run_all(arguments: argparse.Namespace) -> None:

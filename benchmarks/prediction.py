@@ -1,6 +1,7 @@
 """How far predictions of latency and energy are from published measurements.
 
-    python benchmarks/prediction.py [NAME ...] [--all] [--energy] [--table measurements.csv]
+    python benchmarks/prediction.py [NAME ...] [--all] [--energy] [--readme]
+        [--table measurements.csv]
 
 Prints a Markdown table a target and precision, then one a device class. Columns: median and 90th
 percentile of |predicted / measured - 1| with each model left out of the fit in turn, with each
@@ -11,7 +12,7 @@ median and 90th percentile of a straight line in multiply-accumulates, fitted in
 `--all` evaluates every device, runtime, thread count, precision and source of the table that has
 enough models, as targets that are still to be written would be. The measurements lie in the shared
 folder (EDGEKIT_SHARED). Structures that only Keras can build are kept in `--cache`, so that a
-second run takes seconds.
+second run takes seconds. `--readme` writes README.md (the classes) and docs/prediction.md (all).
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from groundtruth import (
     prior_data,
     table,
 )
+from markdown import DOCS, README, put_between
 
+from edgekit.base.files import write_text
 from edgekit.profiling.fit import CostFit, Sample, fit_costs, predict
 from edgekit.profiling.fit_energy import energy_residuals
 from edgekit.profiling.least_squares import non_negative
@@ -47,6 +50,13 @@ from edgekit.schema.target import FitSpec, KernelCosts, MemorySpec, Processor, T
 _FEWEST = 4
 _ENOUGH = 12  # models of a group of `--all`
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "fp16")
+HEAD = """# Predicted latency against published measurements
+
+Made by `python benchmarks/prediction.py --readme`. |predicted / measured - 1| with each model left
+out of the fit in turn (LOO), with each family of models left out, and for another round or source
+of measurements that no fit saw; the shares within 10% and 20% and the coverage of the 10th to 90th
+percentile interval are with models left out. Last, a straight line in multiply-accumulates, fitted
+and judged in the same way. Which terms a fit has was chosen on the same data."""
 HEADER = (
     "| {name} | models | rows | LOO median | p90 | family median | p90 | unseen median | p90 | "
     "within 10% | 20% | coverage | line in MACs | p90 |\n"
@@ -225,6 +235,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--energy", action="store_true", help="energy in place of latency")
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--cache", type=Path, default=CACHE, help="structures made by Keras")
+    parser.add_argument("--readme", action="store_true", help="write README.md and docs/")
     options = parser.parse_args(arguments)
     rows = table(options.table)
     if options.all:
@@ -233,12 +244,17 @@ def main(arguments: Sequence[str]) -> None:
         targets = [load_target(name) for name in options.names or target_names()]
         found = [e for t in targets for e in of_target(t, rows, options.cache,
                                                        energy=options.energy)]  # fmt: skip
-    for name, lines in (("target", found), ("device class", list(by_class(found)))):
-        print(HEADER.format(name=name))
-        print("\n".join(line.row() for line in lines), end="\n\n")
+    targets_text, classes = (
+        "\n".join((HEADER.format(name=name), *(line.row() for line in lines)))
+        for name, lines in (("target", found), ("device class", by_class(found)))
+    )
+    parts = [targets_text, classes]
     if found:
-        print("Medians over the rows of the first table:")
-        print(medians(found))
+        parts.append(f"Medians over the rows of the first table: {medians(found)}")
+    print("\n\n".join(parts))
+    if options.readme:
+        put_between(README, "prediction", classes)
+        write_text(DOCS / "prediction.md", "\n\n".join((HEAD, *parts)) + "\n")
 
 
 def medians(found: Sequence[Evaluation]) -> str:
