@@ -40,8 +40,8 @@ def _gains(before: FlightProfile, after: FlightProfile, target: Target) -> dict[
     if saved.value is not None and target.vehicle is not None:
         try:
             grams = worth_g(target.vehicle, saved.value)
-        except ValueError:
-            lighter = Figure.missing("vehicle.mass_g is not known: give --vehicle mass_g=GRAMS")
+        except ValueError as error:
+            lighter = Figure.missing(str(error))
         else:
             lighter = _figure(
                 grams, "g", f"mass whose hovering takes the {saved.value:.3g} W that are saved"

@@ -102,16 +102,18 @@ def worth_g(vehicle: Vehicle, saved_w: float) -> float:
 
     Args:
         vehicle: with `mass_g`; `computer_g` counts if it is known.
-        saved_w: above -P(M).
+        saved_w: negative for power that is spent.
 
     Raises:
-        ValueError: the vehicle's mass is not known.
+        ValueError: the vehicle's mass is not known, or more is spent than it hovers with.
     """
     if vehicle.mass_g is None:
-        raise ValueError("what a payload costs needs the vehicle's mass")
+        raise ValueError("vehicle.mass_g is not known: give --vehicle mass_g=GRAMS")
     computer = vehicle.computer_g or 0.0
-    mass = vehicle.mass_g + computer
-    return float(mass * ((1 + saved_w / hover_watts(vehicle, computer)) ** (2 / 3) - 1))
+    hover = hover_watts(vehicle, computer)
+    if saved_w < -hover:
+        raise ValueError(f"{-saved_w:.3g} W are more than it hovers with, {hover:.3g} W")
+    return float((vehicle.mass_g + computer) * ((1 + saved_w / hover) ** (2 / 3) - 1))
 
 
 def flight_profile(

@@ -128,3 +128,5 @@ def test_what_is_not_known_says_what_to_give() -> None:
         hover_watts(bare, 10)
     with pytest.raises(ValueError, match="mass"):
         worth_g(bare, 10)
+    with pytest.raises(ValueError, match="more than it hovers with"):
+        worth_g(DRONE, -134)
