@@ -20,13 +20,14 @@ EXAMPLES = examples(
     "edgekit check model.tflite --target coral-usb",
     "edgekit check model.tflite --target stm32-h7a3-cubeai --json",
     "edgekit check model.tflite --target coral-usb --fix -o fixed.tflite --data samples.npz",
+    "edgekit check model.keras --target coral-usb --fix --allow-inexact -o fixed.keras",
 )
 
 
 def command(
     file: Annotated[
         Path,
-        typer.Argument(help="A .tflite, .onnx or OpenVINO .xml file; with --fix a .tflite."),
+        typer.Argument(help="A .tflite, .onnx or OpenVINO .xml file; with --fix .tflite, .keras."),
     ],
     target: Annotated[
         str,

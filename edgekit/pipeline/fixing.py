@@ -10,13 +10,15 @@ from __future__ import annotations
 import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgekit.base.child import Worker
 from edgekit.base.errors import EdgekitError, InputError
 from edgekit.base.files import existing_file
 from edgekit.base.progress import Progress, silent
@@ -57,6 +59,11 @@ class Workbench(ABC):
     """
 
     rewrites: Registry[Rewrite]
+
+    @property
+    @abstractmethod
+    def basis(self) -> str:
+        """What is checked, in words; known after a check."""
 
     @abstractmethod
     def start(self) -> Any:
@@ -142,8 +149,7 @@ def fix_file(
         raise InputError(f"a fixed {path.suffix} file has the same suffix", where=str(output))
     if tolerance < 0:
         raise InputError(f"a tolerance is not negative, got {tolerance:g}")
-    with tempfile.TemporaryDirectory(prefix="edgekit-fix-") as scratch:
-        bench = _workbench(path, target, data, samples, seed, Path(scratch), progress)
+    with _workbench(path, target, data, samples, seed, progress) as bench:
         report, state = fix_model(
             bench, target, allow_inexact=allow_inexact, tolerance=tolerance, progress=progress
         )
@@ -172,6 +178,7 @@ def fix_model(
         artifact=before.report.artifact,
         target=target.name,
         output=None,
+        checked=bench.basis,
         before=before.report,
         after=done.checked.report,
         rewrites=tuple(done.applied),
@@ -223,29 +230,34 @@ def _kind(path: Path) -> str:
     return "keras" if path.suffix in (".keras", ".h5", ".hdf5") else path.suffix
 
 
+@contextmanager
 def _workbench(
-    path: Path,
-    target: Target,
-    data: Path | None,
-    samples: int,
-    seed: int,
-    scratch: Path,
-    progress: Progress,
-) -> Workbench:
+    path: Path, target: Target, data: Path | None, samples: int, seed: int, progress: Progress
+) -> Iterator[Workbench]:
     from edgekit.data.samples import load_samples
 
+    kind = _kind(path)
+    if kind not in (".tflite", "keras"):
+        raise InputError(
+            f"'{path.suffix}' files are checked, but not rewritten",
+            where=str(path),
+            hint="fix the .keras or the .tflite file, and export it again",
+        )
     given = load_samples(data)[0] if data is not None else None
-    if path.suffix == ".tflite":
-        from edgekit.pipeline.fixing_tflite import TFLiteBench
-        from edgekit.pipeline.verify_files import open_safely
+    with tempfile.TemporaryDirectory(prefix="edgekit-fix-") as folder:
+        scratch = Path(folder)
+        if kind == ".tflite":
+            from edgekit.pipeline.fixing_tflite import TFLiteBench
+            from edgekit.pipeline.verify_files import open_safely
 
-        open_safely((path,), progress)
-        return TFLiteBench(path, target, given, samples, seed, scratch)
-    raise InputError(
-        f"'{path.suffix}' files are checked, but not rewritten",
-        where=str(path),
-        hint="fix the .keras or the .tflite file, and export it again",
-    )
+            open_safely((path,), progress)
+            yield TFLiteBench(path, target, given, samples, seed, scratch)
+            return
+        from edgekit.pipeline.fixing_keras import KerasBench
+
+        with Worker(preload=["tensorflow"]) as worker:
+            worker.start()  # it loads TensorFlow beside this process
+            yield KerasBench(path, target, given, samples, seed, scratch, worker)
 
 
 def _pass(

@@ -41,6 +41,7 @@ class TFLiteBench(Workbench):
     """
 
     rewrites = REWRITES
+    basis = "the file"
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ def fix_view(report: FixReport) -> RenderableType:
     parts: list[RenderableType] = [
         Text(
             f"{report.artifact} on {report.target}: {report.before.verdict}, "
-            f"after rewrites: {report.after.verdict}"
+            f"after rewrites: {report.after.verdict} (checked: {report.checked})"
         )
     ]
     if report.rewrites:

@@ -78,6 +78,7 @@ class FixReport(Document):
 
     Attributes:
         output: the file written; None if nothing was to be written.
+        checked: what was checked: the file, or what a Keras model becomes.
         before: the check of the original file.
         after: the check of the fixed file.
         rewrites: the changes, in order.
@@ -87,6 +88,7 @@ class FixReport(Document):
     artifact: str
     target: str
     output: str | None
+    checked: str
     before: CheckReport
     after: CheckReport
     rewrites: tuple[AppliedRewrite, ...] = ()
