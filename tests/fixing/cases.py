@@ -175,9 +175,11 @@ def fix(content: bytes, target: str, folder: Path, *, inexact: bool = False, **m
     return Fixed(content, state, folder, report)
 
 
-def apply(name: str, content: bytes, folder: Path, *, index: int = 0) -> tuple[Change, Pair]:
+def apply(
+    name: str, content: bytes, folder: Path, *, index: int = 0, **arguments: Any
+) -> tuple[Change, Pair]:
     """Applies one rewrite to an operator of a file, whatever a target says."""
     finding = Finding(rule="", found="", allowed="", severity="fallback", fix="", index=index)
     editor = TFLiteEditor(content)
-    change = REWRITES.get(name).apply(Site(editor, finding, load_target("coral-usb")))
+    change = REWRITES.get(name).apply(Site(editor, finding, load_target("coral-usb"), arguments))
     return change, Pair(content, editor.content(), folder)

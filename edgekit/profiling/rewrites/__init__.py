@@ -11,6 +11,7 @@ REWRITES: Registry[Rewrite] = Registry(
         "gelu": "edgekit.profiling.rewrites.activations:gelu",
         "hard-swish": "edgekit.profiling.rewrites.activations:hard_swish",
         "leaky-relu": "edgekit.profiling.rewrites.activations:leaky_relu",
+        "pad-channels": "edgekit.profiling.rewrites.channels:pad_channels",
         "pool-mean": "edgekit.profiling.rewrites.means:pool_mean",
         "reorder": "edgekit.profiling.rewrites.order:reorder",
         "split-mean": "edgekit.profiling.rewrites.means:split_mean",
