@@ -6,6 +6,8 @@ from edgekit.profiling.rewrites.base import Change, RefusedError, Rewrite, Site
 REWRITES: Registry[Rewrite] = Registry(
     "rewrite",
     {
+        "activation-apart": "edgekit.profiling.rewrites.forms:activation_apart",
+        "concatenate-in-steps": "edgekit.profiling.rewrites.forms:concatenate_in_steps",
         "fix-batch": "edgekit.profiling.rewrites.batch:fix_batch",
         "fold-scale": "edgekit.profiling.rewrites.scales:fold_scale",
         "gelu": "edgekit.profiling.rewrites.activations:gelu",
@@ -14,6 +16,10 @@ REWRITES: Registry[Rewrite] = Registry(
         "pad-channels": "edgekit.profiling.rewrites.channels:pad_channels",
         "pool-mean": "edgekit.profiling.rewrites.means:pool_mean",
         "reorder": "edgekit.profiling.rewrites.order:reorder",
+        "reshape": "edgekit.profiling.rewrites.forms:reshape",
+        "resize-mode": "edgekit.profiling.rewrites.resizes:resize_mode",
+        "resize-steps": "edgekit.profiling.rewrites.resizes:resize_steps",
+        "slice-and-reshape": "edgekit.profiling.rewrites.forms:slice_and_reshape",
         "split-mean": "edgekit.profiling.rewrites.means:split_mean",
         "squared-difference": "edgekit.profiling.rewrites.activations:squared_difference",
         "strip-islands": "edgekit.profiling.rewrites.islands:strip_islands",
