@@ -36,7 +36,8 @@ _FOLLOWS = frozenset({"partition", "subgraph", "prediction"})
 """Rules that are broken by what other operators do."""
 _MOST_REWRITES = 200
 
-Key = tuple[str, str]  # of a finding: rule, name of the operator's first output
+Key = tuple[str, str, int]
+"""Of a finding: rule, name of the operator's first output, number among those of that name."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,8 @@ def _workbench(
             from edgekit.pipeline.verify_files import open_safely
 
             open_safely((path,), progress)
-            yield TFLiteBench(path, target, given, samples, seed, scratch)
+            with Worker() as worker:
+                yield TFLiteBench(path, target, given, samples, seed, scratch, worker)
             return
         from edgekit.pipeline.fixing_keras import KerasBench
 

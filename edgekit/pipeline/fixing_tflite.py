@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from edgekit.base.child import Worker
 from edgekit.base.errors import DataError
 from edgekit.base.files import write_bytes
 from edgekit.graph.read import read_graph
@@ -38,6 +40,8 @@ class TFLiteBench(Workbench):
         samples: how many random ones.
         seed: of the random ones.
         scratch: a folder for the candidate.
+        worker: a child process to run files in, which one that ends its runtime's process may end;
+            None: they run in this process.
     """
 
     rewrites = REWRITES
@@ -51,8 +55,10 @@ class TFLiteBench(Workbench):
         samples: int,
         seed: int,
         scratch: Path,
+        worker: Worker | None = None,
     ) -> None:
         self._path, self._target, self._scratch = path, target, scratch
+        self._worker = worker
         with LiteRTSession(path) as session:
             self._samples = random_samples(session.inputs, count=samples, seed=seed)
             if given is not None:
@@ -82,7 +88,7 @@ class TFLiteBench(Workbench):
         """See `Workbench.compare`."""
         found = self._outputs(self._file(state))
         worst = [
-            difference(one[0], other[0], (one[1], other[1]))
+            difference(_named(one[0], other[0]), other[0], (_named(one[1], other[1]), other[1]))
             for one, other in zip(found, self._reference, strict=True)
         ]
         largest = max(worst, key=lambda one: one.relative)
@@ -100,25 +106,75 @@ class TFLiteBench(Workbench):
 
     def _outputs(self, path: Path) -> list[tuple[Arrays, Arrays]]:
         """Raw and real outputs, by kernels."""
-        found = []
-        for alone in _KERNELS.values():
-            with LiteRTSession(path, keep_tensors=alone) as session:
-                raw = run_raw(session, self._samples)
-                real = {info.name: to_real(raw[info.name], info) for info in session.outputs}
-            found.append((raw, real))
-        return found
+        if self._worker is None:
+            return _recorded(path, self._samples)
+        given, made = self._scratch / "samples.npz", self._scratch / "outputs.npz"
+        np.savez(given, **{str(n): a for n, a in enumerate(self._samples.values())})  # type: ignore[arg-type]
+        names = self._worker.call(
+            "edgekit.pipeline.fixing_tflite:record",
+            model=str(path), names=list(self._samples), samples=str(given), output=str(made),
+        )  # fmt: skip
+        with np.load(made, allow_pickle=False) as arrays:
+            return [
+                (
+                    {name: arrays[f"{kernels}-{n}-raw"] for n, name in enumerate(names)},
+                    {name: arrays[f"{kernels}-{n}-real"] for n, name in enumerate(names)},
+                )
+                for kernels in range(len(_KERNELS))
+            ]
+
+
+def record(*, model: str, names: list[str], samples: str, output: str) -> list[str]:
+    """Runs samples through a file on every kind of kernels. Called in a child, which may die of it.
+
+    Returns:
+        Names of the outputs.
+    """
+    with np.load(samples, allow_pickle=False) as arrays:
+        x = {name: arrays[str(n)] for n, name in enumerate(names)}
+    found = _recorded(Path(model), x)
+    np.savez(
+        output,
+        **{  # type: ignore[arg-type]
+            f"{kernels}-{n}-{kind}": array
+            for kernels, pair in enumerate(found)
+            for kind, outputs in zip(("raw", "real"), pair, strict=True)
+            for n, array in enumerate(outputs.values())
+        },
+    )
+    return list(found[0][0])
+
+
+def _recorded(path: Path, samples: Arrays) -> list[tuple[Arrays, Arrays]]:
+    found = []
+    for alone in _KERNELS.values():
+        with LiteRTSession(path, keep_tensors=alone) as session:
+            raw = run_raw(session, samples)
+            real = {info.name: to_real(raw[info.name], info) for info in session.outputs}
+        found.append((raw, real))
+    return found
 
 
 def finding_keys(graph: Graph, report: CheckReport) -> dict[Key, Finding]:
-    """The findings of a report by rule and by the name of the operator's first output."""
+    """The findings of a report by rule and by the name of the operator's first output.
+
+    Where files give one name to several tensors, the findings are counted.
+    """
     keys: dict[Key, Finding] = {}
+    seen: Counter[tuple[str, str]] = Counter()
     faults: list[tuple[int | None, Finding]] = [(None, finding) for finding in report.findings]
     faults += [(op.index, finding) for op in report.ops for finding in op.findings]
     for index, finding in faults:
         outputs = () if index is None else graph.ops[index].outputs
         name = graph.tensors[outputs[0]].name if outputs else ""
-        keys[finding.rule, name] = finding
+        keys[finding.rule, name, seen[finding.rule, name]] = finding
+        seen[finding.rule, name] += 1
     return keys
+
+
+def _named(found: Arrays, wanted: Arrays) -> Arrays:
+    """Outputs by the names of others: without a signature, names are those of tensors."""
+    return dict(zip(wanted, found.values(), strict=True))
 
 
 def _with_real(made_up: Arrays, given: Arrays, infos: tuple[TensorInfo, ...]) -> Arrays:
