@@ -195,8 +195,8 @@ def _separable(parts: _Parts) -> Callable[..., Any]:
 def _einsum_reason(layer: Any, call: Call) -> str | None:  # noqa: ARG001
     if _einsum_split(layer) is None:
         return f"its equation {layer.equation} is not that of a dense layer on the last axes"
-    full = layer.bias is None or layer.bias.ndim == len(_einsum_split(layer)[1])  # type: ignore[index]
-    return None if full else "its bias is not one number for each output"
+    whole = layer.bias is None or layer.bias.ndim >= len(_einsum_split(layer)[1])  # type: ignore[index]
+    return None if whole else "its bias is not one number for each output"
 
 
 def _einsum_split(layer: Any) -> tuple[int, tuple[int, ...]] | None:
@@ -216,19 +216,25 @@ def _einsum_split(layer: Any) -> tuple[int, tuple[int, ...]] | None:
 
 
 def _projection(parts: _Parts, layer: Any, suffix: str, factor: float = 1.0) -> Callable[..., Any]:
-    """An `EinsumDense` as a `Dense` between changes of shape."""
+    """An `EinsumDense` as a `Dense` between changes of shape.
+
+    A bias with numbers for each position too, as learnt positions are, is added as a constant, on
+    the int8 grid that the converter puts it on.
+    """
     summed, new = _einsum_split(layer) or (1, ())
     kernel = np.asarray(layer.kernel)
     size = int(np.prod(kernel.shape[:summed]))
-    one = len(new) == 1
+    bias = None if layer.bias is None else np.asarray(layer.bias) * np.float32(factor)
+    spread = bias is not None and bias.ndim > len(new)
+    one = len(new) == 1 and not spread
     dense = parts.add(
         "Dense",
         suffix if one else f"{suffix}_dense",
         [kernel.reshape(size, -1) * np.float32(factor),
-         None if layer.bias is None else np.reshape(layer.bias, -1) * np.float32(factor)],
+         None if bias is None or spread else bias.reshape(-1)],
         units=int(np.prod(new)),
-        use_bias=layer.bias is not None,
-        activation=layer.activation,
+        use_bias=bias is not None and not spread,
+        activation=None if spread else layer.activation,
     )  # fmt: skip
 
     def call(x: Any, **_: Any) -> Any:
@@ -239,9 +245,28 @@ def _projection(parts: _Parts, layer: Any, suffix: str, factor: float = 1.0) -> 
         if summed > 1:
             x = parts.add("Reshape", f"{suffix}_flat", [], target_shape=(*free, size))(x)
         x = dense(x)
-        return x if one else parts.add("Reshape", suffix, [], target_shape=(*free, *new))(x)
+        if len(new) > 1:
+            name = f"{suffix}_shape" if spread else suffix
+            x = parts.add("Reshape", name, [], target_shape=(*free, *new))(x)
+        if not spread:
+            return x
+        linear = layer.activation is parts.keras.activations.linear
+        x = parts.named(
+            parts.keras.ops.add(x, _on_grid(bias)), suffix if linear else f"{suffix}_bias"
+        )
+        if linear:
+            return x
+        return parts.add("Activation", suffix, [], activation=layer.activation)(x)
 
     return call
+
+
+def _on_grid(value: Any) -> Any:
+    """Numbers on the 256 steps between their extremes and zero, where the converter rounds them."""
+    low, high = min(float(value.min()), 0.0), max(float(value.max()), 0.0)
+    step = (high - low) / 255 or 1.0
+    zero = round(-low / step)
+    return ((np.clip(np.round(value / step) + zero, 0, 255) - zero) * step).astype(np.float32)
 
 
 def _attention_reason(layer: Any, call: Call) -> str | None:

@@ -33,6 +33,10 @@ def _model() -> Any:
     )
     h = layers.TimeDistributed(layers.Dense(4, activation="relu"), name="each")(h)
     h = layers.EinsumDense("abc,cde->abde", (16, 2, 2), bias_axes="de", name="einsum")(h)
+    h = layers.EinsumDense("abcd,de->abce", (16, 2, 2), bias_axes="be", name="positions")(h)
+    h = layers.EinsumDense(
+        "abcd,de->abce", (16, 2, 2), bias_axes="bce", activation="relu", name="places"
+    )(h)
     h = layers.TimeDistributed(layers.Conv1D(3, 2), name="windows")(h)
     h = layers.LayerNormalization(name="last_norm")(layers.Flatten()(h))
     inner = keras.Sequential(
@@ -44,6 +48,11 @@ def _model() -> Any:
     for weight in model.weights:
         if weight.name in ("bias", "beta", "gamma", "moving_mean", "moving_variance"):
             weight.assign(np.random.default_rng(0).uniform(0.2, 1.2, weight.shape))
+    for name in ("positions", "places"):  # such biases are rounded to 255 steps
+        bias = model.get_layer(name).bias
+        steps = np.random.default_rng(0).integers(0, 256, bias.shape)
+        steps.flat[0] = 255
+        bias.assign(steps / 255)
     return model
 
 
@@ -57,7 +66,7 @@ def test_what_is_taken_apart_computes_what_it_did() -> None:
     assert set(scales.values()) == {"joined"}
     assert set(origins.values()) == {
         *("separable", "separable_1d", "norm", "attention", "scored", "each", "einsum"),
-        *("windows", "last_norm", "inner/deep"),
+        *("positions", "places", "windows", "last_norm", "inner/deep"),
     }
     assert all(new.startswith(old) for new, old in origins.items())
     plain = {"Conv1D", "Conv2D", "Dense", "DepthwiseConv1D", "DepthwiseConv2D"}

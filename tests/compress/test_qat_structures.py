@@ -27,8 +27,11 @@ def images(layers: Any, x: Any) -> Any:
 
 
 def sequences(layers: Any, x: Any) -> Any:
-    """1D convolutions and attention."""
+    """1D convolutions, learnt positions and attention."""
     h = layers.Conv1D(8, 3, padding="same", activation="relu")(layers.Reshape((8, 8))(x))
+    h = layers.EinsumDense(
+        "btd,de->bte", (8, 8), bias_axes="te", bias_initializer="random_normal", activation="relu"
+    )(h)
     h = layers.Add()([layers.MultiHeadAttention(2, 4)(h, h), h])
     return layers.GlobalAveragePooling1D()(h)
 
