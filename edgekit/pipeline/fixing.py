@@ -268,7 +268,10 @@ def _pass(
     """Tries the rewrites for every finding; whether one succeeded, after which others may."""
     count = len(done.applied)
     for key in list(done.checked.keys):
-        if key in done.checked.keys and len(done.applied) < _MOST_REWRITES:
+        finding = done.checked.keys.get(key)
+        if finding is None or finding.rule in _FOLLOWS:
+            continue
+        if len(done.applied) < _MOST_REWRITES:
             _answer(bench, target, policy, done, key, progress)
     return count < len(done.applied) < _MOST_REWRITES
 

@@ -10,7 +10,7 @@ from edgekit.profiling.rewrites.base import rewrite
 
 @rewrite(
     "operator", "control_shapes", "static_shapes", "eight_bit", "plain_lstm", "optimized_operator",
-    "int8_only", "precision", "no_hybrid", "partition",
+    "int8_only", "precision", "no_hybrid",
     ops="BIDIRECTIONAL_SEQUENCE_LSTM LSTM UNIDIRECTIONAL_SEQUENCE_LSTM UNIDIRECTIONAL_SEQUENCE_RNN "
     "WHILE",
 )  # fmt: skip

@@ -27,7 +27,7 @@ _STATEFUL = frozenset(
 @rewrite(
     "static_shapes", "control_shapes", "operator", "eight_bit", "integer_maps", "no_32_bit",
     "no_64_bit", "quantized", "constant_parameters", "four_dimensions", "three_dimensions",
-    "floats_or_eight_bit", "slice_rank", "plain_slice", "partition", "optimized_operator",
+    "floats_or_eight_bit", "slice_rank", "plain_slice", "optimized_operator",
 )  # fmt: skip
 def fix_batch(site: Site[TFLiteEditor]) -> Change:
     """Fixes a free batch to 1, and with it every shape.

@@ -28,7 +28,7 @@ _EIGHT_BIT = ("int8", "uint8")
 @rewrite(
     "operator", "eight_bit", "integer_maps", "integer_or_bool_maps", "quantized", "precision",
     "int8_only", "no_hybrid", "float_or_eight_bit", "quantize_types", "quantize_ratio",
-    "dequantize_types", "partition", "int8_kernel", "int8_or_int16_kernel", "optimized_operator",
+    "dequantize_types", "int8_kernel", "int8_or_int16_kernel", "optimized_operator",
 )  # fmt: skip
 def strip_islands(site: Site[TFLiteEditor]) -> Change:
     """Computes a float operator between int8 ones in int8, and leaves out what converts nothing.
