@@ -14,20 +14,22 @@ from edgekit.pipeline.fixing import fix_model
 from edgekit.pipeline.fixing_keras import KerasBench, as_int8
 from edgekit.profiling.targets import load_target
 from edgekit.schema.fixing import FixReport
+from edgekit.schema.target import Target
+from tests.fixing.cases import target_with
 from tests.fixing.test_scales import float_net
 
 pytestmark = pytest.mark.slow
 
 
 def fixed(
-    model: Any, folder: Path, worker: Worker, target: str, **more: Any
+    model: Any, folder: Path, worker: Worker, target: str | Target, **more: Any
 ) -> tuple[FixReport, Any]:
     """The report and the model after it."""
     from edgekit.models.files import save_model
 
     path = folder / "model.keras"
     save_model(model, path)
-    aim = load_target(target)
+    aim = load_target(target) if isinstance(target, str) else target
     return fix_model(KerasBench(path, aim, None, 4, 0, folder, worker), aim, **more)
 
 
@@ -65,6 +67,29 @@ def test_activations_are_replaced_with_leave(tmp_path: Path, worker: Worker) -> 
     samples = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
     np.testing.assert_allclose(after(samples), model(samples), atol=0.1)
     assert np.abs(after(samples) - model(samples)).max() > 1e-6  # it is not the same function
+
+
+def test_a_normalization_is_folded_onward(tmp_path: Path, worker: Worker) -> None:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    x = keras.Input((6,), name="x")
+    y = keras.layers.Dense(8, activation="relu", name="wide")(x)
+    norm = keras.layers.BatchNormalization(name="norm")
+    model = keras.Model(x, keras.layers.Dense(2, name="head")(norm(y)))
+    norm.set_weights([rng.uniform(0.5, 2, 8) for _ in range(4)])
+    report, after = fixed(model, tmp_path, worker, target_with("tflm-cmsis-nn"))
+    assert [one.rewrite for one in report.rewrites] == ["fold-scale"]
+    assert [op.op for op in report.before.ops] == [
+        "FULLY_CONNECTED",
+        "MUL",
+        "ADD",
+        "FULLY_CONNECTED",
+    ]
+    assert [op.op for op in report.after.ops] == ["FULLY_CONNECTED"] * 2
+    samples = rng.normal(size=(8, 6)).astype(np.float32)
+    np.testing.assert_allclose(after(samples), model(samples), atol=1e-4)
 
 
 def test_float_graphs_are_looked_at_as_int8() -> None:
