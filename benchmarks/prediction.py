@@ -6,8 +6,9 @@
 Prints a Markdown table a target and precision, then one a device class. Columns: median and 90th
 percentile of |predicted / measured - 1| with each model left out of the fit in turn, with each
 family left out, and for measurements of another round or source that no fit sees; shares within
-10% and 20% and coverage of the 10th to 90th percentile interval, both with models left out; and the
-median and 90th percentile of a straight line in multiply-accumulates, fitted in the same way.
+10% and 20% and coverage of the 10th to 90th percentile interval, both with models left out; where
+other boards join the fit, errors for models left out of this board alone; and the median and 90th
+percentile of a straight line in multiply-accumulates, fitted in the same way.
 
 `--all` evaluates every device, runtime, thread count, precision and source of the table that has
 enough models, as targets that are still to be written would be. The measurements lie in the shared
@@ -55,12 +56,14 @@ HEAD = """# Predicted latency against published measurements
 Made by `python benchmarks/prediction.py --readme`. |predicted / measured - 1| with each model left
 out of the fit in turn (LOO), with each family of models left out, and for another round or source
 of measurements that no fit saw; the shares within 10% and 20% and the coverage of the 10th to 90th
-percentile interval are with models left out. Last, a straight line in multiply-accumulates, fitted
-and judged in the same way. Which terms a fit has was chosen on the same data."""
+percentile interval are with models left out. "Known elsewhere": left out of this board, but
+measured on other boards of the same runtime, which the fit knows. Last, a straight line in
+multiply-accumulates, fitted and judged in the same way. Which terms a fit has was chosen on the
+same data."""
 HEADER = (
     "| {name} | models | rows | LOO median | p90 | family median | p90 | unseen median | p90 | "
-    "within 10% | 20% | coverage | line in MACs | p90 |\n"
-    "| --- | " + " | ".join(["---:"] * 13) + " |"
+    "within 10% | 20% | coverage | known elsewhere | p90 | line in MACs | p90 |\n"
+    "| --- | " + " | ".join(["---:"] * 15) + " |"
 )
 
 
@@ -75,6 +78,7 @@ class Evaluation:
     unseen: tuple[Residual, ...]
     line: tuple[Residual, ...]
     covered: float  # rows within an interval made without them
+    elsewhere: tuple[Residual, ...] = ()  # left out here, known from other boards
 
     def row(self) -> str:
         """As a line of the table."""
@@ -83,7 +87,8 @@ class Evaluation:
                  *errors(self.by_family), *errors(self.unseen)]  # fmt: skip
         shares = [within_pct(self.by_model, 10), within_pct(self.by_model, 20)]
         cells += [f"{share:.0f}%" for share in shares]
-        cells += [f"{100 * self.covered / len(self.by_model):.0f}%", *errors(self.line)]
+        cells += [f"{100 * self.covered / len(self.by_model):.0f}%"]
+        cells += [*errors(self.elsewhere), *errors(self.line)]
         return "| " + " | ".join(cells) + " |"
 
 
@@ -105,7 +110,7 @@ def evaluation(
         tuple(Residual(s.model, s.family, s.latency_s / predict(s, fit.target).seconds)
               for s in unseen),
         tuple(line_residuals(samples)),
-        coverage_pct(fit.residuals) / 100 * len(fit.residuals),
+        coverage_pct(fit.residuals) / 100 * len(fit.residuals), fit.elsewhere,
     )  # fmt: skip
 
 
@@ -222,7 +227,7 @@ def by_class(found: Sequence[Evaluation]) -> Iterable[Evaluation]:
             f"{kind} ({len(own)})", kind,
             tuple(r for e in own for r in e.by_model), tuple(r for e in own for r in e.by_family),
             tuple(r for e in own for r in e.unseen), tuple(r for e in own for r in e.line),
-            sum(e.covered for e in own),
+            sum(e.covered for e in own), tuple(r for e in own for r in e.elsewhere),
         )  # fmt: skip
 
 

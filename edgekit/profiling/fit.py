@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,30 +96,33 @@ class CostFit:
         parameters: that were free.
         residuals: with each model left out.
         family_residuals: with each family left out; empty with one family.
-        borrowed: measurements of other boards that every one of these fits had.
+        elsewhere: with each model left out here, but known from other boards; empty without a
+            prior.
     """
 
     target: Target
     parameters: ParameterSet
     residuals: tuple[Residual, ...]
     family_residuals: tuple[Residual, ...]
-    borrowed: int = 0
+    elsewhere: tuple[Residual, ...] = ()
 
     @property
     def error(self) -> PredictionError | None:
         """The error and the intervals of predictions; None with too few models to tell."""
-        return prediction_error(self.residuals, self.family_residuals, borrowed=self.borrowed)
+        return prediction_error(self.residuals, self.family_residuals, self.elsewhere)
 
 
 def prediction_error(
-    by_model: Sequence[Residual], by_family: Sequence[Residual], *, borrowed: int = 0
+    by_model: Sequence[Residual],
+    by_family: Sequence[Residual],
+    elsewhere: Sequence[Residual] = (),
 ) -> PredictionError | None:
     """The error and the intervals that residuals make; None with too few models to tell.
 
     Args:
         by_model: with each model left out.
         by_family: with each family left out.
-        borrowed: measurements of other boards that every fit had.
+        elsewhere: with each model left out, but known from other boards.
     """
     models = len({r.model for r in by_model})
     if models < _FEWEST:
@@ -136,9 +139,11 @@ def prediction_error(
         family_p90_pct=rounded(stats.p90_pct(by_family)) if by_family else None,
         unseen_low=rounded(unseen[0]),
         unseen_high=rounded(unseen[1]),
+        elsewhere_median_pct=rounded(stats.median_pct(elsewhere)) if elsewhere else None,
+        elsewhere_p90_pct=rounded(stats.p90_pct(elsewhere)) if elsewhere else None,
         models=models,
         method=stats.method(len(by_model))
-        + (f"; every fit had {borrowed} measurements of other boards" if borrowed else ""),
+        + ("; a model that is left out is left out of all boards" if elsewhere else ""),
     )
 
 
@@ -177,14 +182,19 @@ def fit_costs(
     everything = np.arange(len(samples))
     chosen, solution = _solve(design, families, everything)
 
-    def residuals(key: Callable[[Sample], str]) -> tuple[Residual, ...]:
+    everyone = [s for board in (samples, *prior) for s in board]
+
+    def residuals(key: Callable[[Sample], str], *, elsewhere: bool = False) -> tuple[Residual, ...]:
         tags = np.array([key(s) for s in samples])
         found = []
         for tag in dict.fromkeys(tags):
             seen = np.flatnonzero(tags != tag)
             if len({samples[i].model for i in seen.tolist()}) < _FEWEST - 1:
                 continue
-            fitted = with_costs(target, spec, _solve(design, families, seen)[1], samples)
+            left = design
+            if not elsewhere:
+                left = design.without({s.model for s in everyone if key(s) == tag})
+            fitted = with_costs(target, spec, _solve(left, families, seen)[1], samples)
             for i in np.flatnonzero(tags == tag).tolist():
                 ratio = samples[i].latency_s / predict(samples[i], fitted).seconds
                 found.append(Residual(samples[i].model, samples[i].family, ratio))
@@ -197,7 +207,7 @@ def fit_costs(
         parameters=chosen,
         residuals=by_model if len(by_model) == len(samples) else (),
         family_residuals=residuals(lambda s: s.family) if several else (),
-        borrowed=sum(len(board) for board in prior),
+        elsewhere=residuals(lambda s: s.model, elsewhere=True) if validate and prior else (),
     )
 
 
@@ -253,6 +263,20 @@ class _Design:
             macs=np.array([float(s.view.graph.macs) for _, s in together]),
         )
 
+    def without(self, models: Collection[str]) -> _Design:
+        """The same without some models of the prior."""
+        keep = [
+            i for i, b in enumerate(self.boards.tolist()) if not b or self.models[i] not in models
+        ]
+        return _Design(
+            models=tuple(self.models[i] for i in keep),
+            boards=np.unique(self.boards[keep], return_inverse=True)[1],
+            amounts=tuple(self.amounts[i] for i in keep),
+            latency=self.latency[keep],
+            known=self.known[keep],
+            macs=self.macs[keep],
+        )
+
     def with_prior(self, rows: NDArray[np.int_]) -> NDArray[np.int_]:
         """Own rows, and all of the prior."""
         return np.concatenate([rows, np.flatnonzero(self.boards > 0)])
@@ -293,7 +317,7 @@ def _solve(
 ) -> tuple[ParameterSet, Mapping[Parameter, float]]:
     """The best set, and the seconds a unit of its terms that the samples in `rows` have."""
     seen = design.with_prior(rows)
-    distinct = len({(int(design.boards[i]), design.models[i]) for i in seen.tolist()})
+    distinct = len({design.models[i] for i in seen.tolist()})
     small = [s for s in sets if s.size < distinct] or [min(sets, key=lambda s: s.size)]
     best = small[0]
     if len(small) > 1 and distinct < _PLENTY * best.size:
@@ -317,7 +341,8 @@ def _score(design: _Design, parameters: ParameterSet, rows: NDArray[np.int_]) ->
         if not len(rest):
             return math.inf
         matrix, wanted = design.system(parameters, held)
-        total += float(np.abs(matrix @ design.solve(parameters, rest) - wanted).sum())
+        solution = design.without({model}).solve(parameters, rest)
+        total += float(np.abs(matrix @ solution - wanted).sum())
     return total / len(rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -47,18 +47,16 @@ class EnergyResiduals:
         energy: with each model left out.
         family: of energy, with each family left out; empty with one family.
         power: average power with each model left out: energy over latency.
-        borrowed: measurements of other boards that the fits of latency had.
     """
 
     energy: tuple[Residual, ...]
     family: tuple[Residual, ...]
     power: tuple[Residual, ...]
-    borrowed: int = 0
 
     @property
     def error(self) -> PredictionError | None:
         """The error and the intervals of energies; None with too few models to tell."""
-        return prediction_error(self.energy, self.family, borrowed=self.borrowed)
+        return prediction_error(self.energy, self.family)
 
 
 def power_spread(residuals: Sequence[Residual]) -> Spread | None:
@@ -220,16 +218,17 @@ def energy_residuals(
     if target.power is None:
         return EnergyResiduals((), (), ())
 
-    def left_out(tags: Sequence[str]) -> tuple[list[Residual], list[Residual]]:
+    def left_out(key: Callable[[Sample], str]) -> tuple[list[Residual], list[Residual]]:
         energy, power = [], []
-        for tag in dict.fromkeys(tags):
-            seen = [s for s, own in zip(measured, tags, strict=True) if own != tag]
+        for tag in dict.fromkeys(map(key, measured)):
+            seen = [s for s in measured if key(s) != tag]
             if len({s.model for s in seen}) < _FEWEST:
                 continue
-            costs = fit_costs(seen, target, spec, prior=prior, validate=False)
+            others = [[s for s in board if key(s) != tag] for board in prior]
+            costs = fit_costs(seen, target, spec, prior=list(filter(None, others)), validate=False)
             fitted = fit_power(seen, costs.target)
-            for held, own in zip(measured, tags, strict=True):
-                if own != tag or not held.energy_j or fitted.power is None:
+            for held in measured:
+                if key(held) != tag or not held.energy_j or fitted.power is None:
                     continue
                 result = predict(held, fitted)
                 does = demands(result, held.loads, held.placed, fitted)
@@ -239,11 +238,10 @@ def energy_residuals(
                 power.append(Residual(held.model, held.family, ratio / slower))
         return energy, power
 
-    families = [s.family for s in measured]
-    energy, power = left_out([s.model for s in measured])
-    by_family = left_out(families)[0] if len(set(families)) > 1 else []
-    borrowed = sum(len(board) for board in prior)
-    return EnergyResiduals(tuple(energy), tuple(by_family), tuple(power), borrowed)
+    energy, power = left_out(lambda s: s.model)
+    several = len({s.family for s in measured}) > 1
+    by_family = left_out(lambda s: s.family)[0] if several else []
+    return EnergyResiduals(tuple(energy), tuple(by_family), tuple(power))
 
 
 def energy_error(

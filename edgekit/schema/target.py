@@ -198,6 +198,9 @@ class PredictionError(Document):
         source_median_pct: median for another source's or round's measurements of the same hardware
             and runtime, which no fit saw; None: there are none.
         source_p90_pct: 90th percentile of the same.
+        elsewhere_median_pct: median for models left out here, but known from other boards of the
+            same runtime; None: no other board was used.
+        elsewhere_p90_pct: 90th percentile of the same.
         models: how many.
         method: how the interval was made.
     """
@@ -213,6 +216,8 @@ class PredictionError(Document):
     unseen_high: float = Field(gt=0)
     source_median_pct: float | None = Field(None, ge=0)
     source_p90_pct: float | None = Field(None, ge=0)
+    elsewhere_median_pct: float | None = Field(None, ge=0)
+    elsewhere_p90_pct: float | None = Field(None, ge=0)
     models: int = Field(ge=1)
     method: str
 

@@ -119,14 +119,17 @@ def assert_said(figure: Figure) -> None:
     assert figure.method if figure.value is not None else figure.reason
 
 
-@each_target
+def prices_int8(target: Target) -> bool:
+    prices = all(p.costs.get("int8") for p in target.processors)
+    takes = "tflite" in target.runtime.formats and target.precisions.get("int8")
+    return bool(prices and takes)
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if prices_int8(t)], ids=lambda t: t.name)
 def test_who_was_measured_in_int8_answers_for_all_four(
     subjects: list[Subject], target: Target
 ) -> None:
     """No operator of them is left without a processor or a price."""
-    prices = all(p.costs.get("int8") for p in target.processors)
-    if "tflite" not in target.runtime.formats or not target.precisions.get("int8") or not prices:
-        pytest.skip("takes no int8 .tflite file, or has no price for it")
     for subject in subjects:
         latency = profile_subject(subject, target).latency_ms
         assert latency.value is not None, latency.reason
