@@ -146,8 +146,9 @@ def fix_file(
         ToolError: the file does not run, so that nothing can be proven.
     """
     existing_file(path, what="model file")
-    if output is not None and _kind(output) != _kind(path):
-        raise InputError(f"a fixed {path.suffix} file has the same suffix", where=str(output))
+    wanted = ".keras" if _kind(path) == "keras" else path.suffix
+    if output is not None and output.suffix != wanted:
+        raise InputError(f"a fixed {path.suffix} file has the suffix {wanted}", where=str(output))
     if tolerance < 0:
         raise InputError(f"a tolerance is not negative, got {tolerance:g}")
     with _workbench(path, target, data, samples, seed, progress) as bench:

@@ -57,6 +57,9 @@ def test_bad_input_is_refused(model: Path, tmp_path: Path) -> None:
     target = load_target("coral-usb")
     with pytest.raises(InputError, match="suffix"):
         fix_file(model, target, tmp_path / "fixed.onnx")
+    (tmp_path / "a.h5").write_bytes(b"")
+    with pytest.raises(InputError, match=r"suffix \.keras"):
+        fix_file(tmp_path / "a.h5", target, tmp_path / "fixed.h5")
     (tmp_path / "a.onnx").write_bytes(b"")
     with pytest.raises(InputError, match="not rewritten"):
         fix_file(tmp_path / "a.onnx", target, None)
