@@ -30,7 +30,7 @@ from edgekit.profiling.view import GraphView
 RESERVED_BYTES = 1_310_720
 """What is left for weights is 6.75 MiB: compiler logs of nine networks that are too large for the
 cache (google-coral/edgetpu issues 60, 427, 512, 518; edgetpu-compiler-log-parser) show 6.1 to
-7.2 MiB for six of them, 1.9 to 4.2 MiB for three whose activations take more."""
+7.2 MiB for six of them, 1.9 to 4.2 MiB for three, for which no rule is known."""
 
 _SOFTMAX_BYTES = 28_800
 _SOFTMAX_CLASS_BYTES = 19

@@ -1,4 +1,4 @@
-"""LiteRT's GPU delegate (OpenCL, OpenGL ES 3.1, Metal), as of TensorFlow 2.16.
+"""LiteRT's GPU delegate (OpenCL, OpenGL ES 3.1, Metal).
 
 The list is the delegate's own test of compatibility. It computes in 16-bit or 32-bit floating
 point; 8-bit models run in float with their values rounded to the quantized grid. Values of

@@ -1,4 +1,4 @@
-"""Apple's Core ML through ONNX Runtime's CoreML execution provider, by its page of 1.16 (2023).
+"""Apple's Core ML through ONNX Runtime's CoreML execution provider, by its page.
 
 The provider's older NeuralNetwork format. What it takes may still run on Core ML's CPU kernels
 rather than on the Neural Engine.

@@ -1,4 +1,4 @@
-"""Android's NNAPI through ONNX Runtime's NNAPI execution provider, by its page of 1.12 (2022).
+"""Android's NNAPI through ONNX Runtime's NNAPI execution provider, by its page.
 
 Which chip runs an operator is the phone's driver's choice; drivers differ and publish nothing.
 """

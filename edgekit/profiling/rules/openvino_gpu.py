@@ -1,7 +1,7 @@
 """OpenVINO's GPU plugin (Intel integrated and discrete graphics).
 
 That dynamic shapes are supported partially is in OpenVINO's table of devices (2025); the dtypes are
-from the plugin's page as remembered (2024).
+from the plugin's page as remembered.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""OpenVINO's NPU plugin (Intel Core Ultra), by its page of 2024.
+"""OpenVINO's NPU plugin (Intel Core Ultra), by its page.
 
 Intel publishes no list of the operations that the driver's compiler takes, only these limits.
 """

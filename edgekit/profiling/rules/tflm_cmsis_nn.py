@@ -1,9 +1,9 @@
 """TensorFlow Lite for Microcontrollers on Cortex-M with the kernels of CMSIS-NN.
 
 What TFLM implements and CMSIS-NN does not runs on TFLM's reference kernels. Operators that only
-move or convert values are not accused. Dtypes are those of CMSIS-NN's table (2024); for the newer
+move or convert values are not accused. Dtypes are those of CMSIS-NN's table; for the newer
 BATCH_MATMUL, MAXIMUM, MINIMUM, PAD and TRANSPOSE, and for broadcasting, they are those of TFLM's
-kernels as remembered (2024).
+kernels as remembered.
 """
 
 from __future__ import annotations
