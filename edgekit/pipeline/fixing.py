@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.base.child import Worker
-from edgekit.base.errors import EdgekitError, InputError
+from edgekit.base.errors import DataError, EdgekitError, InputError
 from edgekit.base.files import existing_file
 from edgekit.base.progress import Progress, silent
 from edgekit.base.registry import Registry
@@ -193,6 +193,24 @@ def _fate(done: _Outcome, key: Key, finding: Finding) -> FindingFix:
     if key not in done.checked.keys:
         return FindingFix(finding=finding, rewrite=done.fixed[key])
     return FindingFix(finding=finding, why=done.why.get(key, _unanswered(finding)))
+
+
+def with_real(made_up: Arrays, real: Arrays) -> Arrays:
+    """Random and real samples together, in the dtypes of the random ones.
+
+    Raises:
+        DataError: the real ones do not fit the inputs.
+    """
+    for name, values in made_up.items():
+        if values.shape[1:] != real[name].shape[1:]:
+            raise DataError(
+                f"input '{name}' has samples of shape {values.shape[1:]}, "
+                f"got {real[name].shape[1:]}"
+            )
+    return {
+        name: np.concatenate([values, real[name].astype(values.dtype)])
+        for name, values in made_up.items()
+    }
 
 
 def difference(found: Arrays, wanted: Arrays, real: tuple[Arrays, Arrays]) -> Difference:

@@ -12,13 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgekit.base.child import Worker
-from edgekit.base.errors import DataError
 from edgekit.graph.tflite import read_tflite
 from edgekit.graph.types import Graph, Tensor
-from edgekit.pipeline.fixing import Checked, Workbench, difference
+from edgekit.pipeline.fixing import Checked, Workbench, difference, with_real
 from edgekit.pipeline.fixing_tflite import finding_keys
 from edgekit.pipeline.rewrites import KERAS_REWRITES, Draft
 from edgekit.profiling.check import check_graph
@@ -72,7 +69,7 @@ class KerasBench(Workbench):
         )
         self._samples = random_samples(infos, count=samples, seed=seed)
         if given is not None:
-            self._samples = _joined(self._samples, match_names(tuple(self._samples), given))
+            self._samples = with_real(self._samples, match_names(tuple(self._samples), given))
         self._reference = record_outputs(self._model, self._samples)
 
     @property
@@ -165,21 +162,3 @@ def as_int8(graph: Graph) -> Graph:
         return replace(tensor, dtype=dtype, quantization=scale)
 
     return replace(graph, tensors=tuple(map(narrow, graph.tensors)))
-
-
-def _joined(made_up: Arrays, real: Arrays) -> Arrays:
-    """Random and real samples.
-
-    Raises:
-        DataError: the real ones do not fit the inputs.
-    """
-    for name, values in made_up.items():
-        if values.shape[1:] != real[name].shape[1:]:
-            raise DataError(
-                f"input '{name}' has samples of shape {values.shape[1:]}, "
-                f"got {real[name].shape[1:]}"
-            )
-    return {
-        name: np.concatenate([values, real[name].astype(values.dtype)])
-        for name, values in made_up.items()
-    }

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.base.child import Worker
-from edgekit.base.errors import DataError
 from edgekit.base.files import write_bytes
 from edgekit.graph.read import read_graph
 from edgekit.graph.tflite_edit import TFLiteEditor
 from edgekit.graph.types import Graph
-from edgekit.pipeline.fixing import Checked, Key, Workbench, difference
+from edgekit.pipeline.fixing import Checked, Key, Workbench, difference, with_real
 from edgekit.profiling.check import check_graph
 from edgekit.profiling.rewrites import REWRITES
 from edgekit.runtimes.litert import LiteRTSession
@@ -184,13 +183,7 @@ def _with_real(made_up: Arrays, given: Arrays, infos: tuple[TensorInfo, ...]) ->
         DataError: the real ones do not fit the inputs.
     """
     real = match_names(tuple(info.name for info in infos), given)
-    joined = {}
-    for info in infos:
-        parts = [to_model(made_up[info.name], info), to_model(real[info.name], info)]
-        if parts[0].shape[1:] != parts[1].shape[1:]:
-            raise DataError(
-                f"input '{info.name}' has samples of shape {parts[0].shape[1:]}, "
-                f"got {parts[1].shape[1:]}"
-            )
-        joined[info.name] = np.concatenate(parts)
-    return joined
+    return with_real(
+        {info.name: to_model(made_up[info.name], info) for info in infos},
+        {info.name: to_model(real[info.name], info) for info in infos},
+    )

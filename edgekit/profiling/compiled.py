@@ -13,6 +13,7 @@ from pathlib import Path
 from edgekit.base.errors import EdgekitError, InputError, MissingDependencyError
 from edgekit.graph.types import Op
 from edgekit.profiling.compilers import COMPILERS, Compiled, CompiledOp
+from edgekit.profiling.operators import by_reason, layer_profile
 from edgekit.profiling.placement import OpPlacement, place
 from edgekit.profiling.rules.base import finding
 from edgekit.profiling.view import GraphView
@@ -215,17 +216,7 @@ def _layers(view: GraphView, placed: CompiledPlacement) -> tuple[LayerProfile, .
             figure = Figure.missing(placed.missing)
         else:
             figure = _layer_time(result, result.ops[work.op.index])
-        layers.append(
-            LayerProfile(
-                index=work.op.index,
-                op=work.op.name,
-                layer=work.op.layer,
-                macs=work.macs,
-                bytes=work.bytes,
-                where=where.where,
-                latency_ms=figure,
-            )
-        )
+        layers.append(layer_profile(work, where.where, figure))
     return tuple(layers)
 
 
@@ -239,12 +230,9 @@ def _layer_time(result: Compiled, op: CompiledOp) -> Figure:
 def _warnings(placed: CompiledPlacement) -> tuple[str, ...]:
     if placed.result is None:
         return (f"not compiled, rules alone say what runs where: {placed.missing}",)
-    lines: dict[str, list[int]] = {}
-    for index, op in enumerate(placed.result.ops):
-        if not op.accelerated:
-            lines.setdefault(op.allowed or op.found or "no reason given", []).append(index)
-    return tuple(
-        f"left to the CPU: {why} (operators {', '.join(map(str, indices[:8]))}"
-        + (", ...)" if len(indices) > 8 else ")")
-        for why, indices in lines.items()
+    left = (
+        (f"left to the CPU: {op.allowed or op.found or 'no reason given'}", index)
+        for index, op in enumerate(placed.result.ops)
+        if not op.accelerated
     )
+    return tuple(by_reason(left))

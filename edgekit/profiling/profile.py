@@ -15,6 +15,7 @@ from edgekit.profiling.estimate import Estimate, charged_costs, estimate
 from edgekit.profiling.flight import flight_profile, flight_seconds_per_hour
 from edgekit.profiling.intervals import Range, error_range, estimated
 from edgekit.profiling.memory_need import Need, Runtime, memory_need, runtime_of
+from edgekit.profiling.operators import by_reason, layer_profile
 from edgekit.profiling.placement import OpPlacement, place
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, works
@@ -224,17 +225,7 @@ def _layers(
                 origin="estimated",
                 method="fused or computed once" if work.free else f"{bound} time plus dispatch",
             )
-        layers.append(
-            LayerProfile(
-                index=work.op.index,
-                op=work.op.name,
-                layer=work.op.layer,
-                macs=work.macs,
-                bytes=work.bytes,
-                where=where.where,
-                latency_ms=figure,
-            )
-        )
+        layers.append(layer_profile(work, where.where, figure))
     return tuple(layers)
 
 
@@ -246,15 +237,11 @@ def _warnings(
 ) -> tuple[str, ...]:
     if isinstance(result, str):
         return ()
-    warnings: dict[str, list[int]] = {}
-    for work, time in zip(loads, result.ops, strict=True):
-        if time.extrapolated:
-            warnings.setdefault(time.extrapolated, []).append(work.op.index)
-    lines = [
-        f"{_EXTRAPOLATED} {why} (operators {', '.join(map(str, indices[:8]))}"
-        + (", ...)" if len(indices) > 8 else ")")
-        for why, indices in warnings.items()
-    ]
+    lines = by_reason(
+        (f"{_EXTRAPOLATED} {time.extrapolated}", work.op.index)
+        for work, time in zip(loads, result.ops, strict=True)
+        if time.extrapolated
+    )
     for precision in sorted({work.precision for work in loads if work.macs and not work.free}):
         charged = target.precisions.get(precision)
         if charged is not None and charged != precision:
