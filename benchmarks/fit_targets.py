@@ -33,9 +33,9 @@ from groundtruth import (
 )
 
 from edgekit.base.files import write_text
-from edgekit.profiling.fit import CostFit, fit_costs, predict, rounded
-from edgekit.profiling.fit_energy import energy_residuals, fit_power, power_spread
-from edgekit.profiling.residuals import Residual, median_pct, p90_pct
+from edgekit.profiling.fit.costs import CostFit, fit_costs, predict, rounded
+from edgekit.profiling.fit.energy import energy_residuals, fit_power, power_spread
+from edgekit.profiling.fit.residuals import Residual, median_pct, p90_pct
 from edgekit.profiling.targets import target_names
 from edgekit.schema.names import Precision
 from edgekit.schema.shipped import shipped_dir

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgekit.graph.tflite import read_tflite
-from edgekit.profiling.memory import plan
-from edgekit.profiling.memory_litert import litert_scratch
-from edgekit.profiling.memory_scratch import tflm_scratch
-from edgekit.profiling.memory_tail import Build, tail_bytes
+from edgekit.profiling.memory.arena import plan
+from edgekit.profiling.memory.litert import litert_scratch
+from edgekit.profiling.memory.scratch import tflm_scratch
+from edgekit.profiling.memory.tail import Build, tail_bytes
 
 Row = tuple[str, str, int, int, str]
 _WHEEL = Build(pointer=8, decompression=True, fixed=488)

@@ -28,7 +28,7 @@ def command(
     verbose: VerboseOption = False,
 ) -> None:
     """Show the arena over time: live bytes at each operator, the peak, and a better order."""
-    from edgekit.profiling.memory_report import memory_file
+    from edgekit.profiling.memory.report import memory_file
     from edgekit.profiling.targets import load_target
     from edgekit.report.memory import memory_view, write_memory_svg
 

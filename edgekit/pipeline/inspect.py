@@ -13,7 +13,7 @@ from edgekit.base.files import existing_file
 from edgekit.base.progress import Progress, silent
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph, Op, Port
-from edgekit.profiling.memory import plan
+from edgekit.profiling.memory.arena import plan
 from edgekit.schema.artifact import TensorInfo
 from edgekit.schema.inspection import Inspection, LayerInfo, MemoryInfo, OpCount
 from edgekit.schema.names import SUFFIXES

@@ -9,7 +9,7 @@ from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
 from edgekit.profiling.compiled import compiled_memory, compiled_placement, method, ram_bytes
 from edgekit.profiling.compilers import Compiled
-from edgekit.profiling.memory_need import memory_need, runtime_of
+from edgekit.profiling.memory.need import memory_need, runtime_of
 from edgekit.profiling.partition_report import cache_figures, partition_findings
 from edgekit.profiling.placement import OpPlacement
 from edgekit.profiling.view import GraphView

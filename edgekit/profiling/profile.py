@@ -14,7 +14,7 @@ from edgekit.profiling.energy import compiled_energy, demands, energy_figures
 from edgekit.profiling.estimate import Estimate, charged_costs, estimate
 from edgekit.profiling.flight import flight_profile, flight_seconds_per_hour
 from edgekit.profiling.intervals import Range, error_range, estimated
-from edgekit.profiling.memory_need import Need, Runtime, memory_need, runtime_of
+from edgekit.profiling.memory.need import Need, Runtime, memory_need, runtime_of
 from edgekit.profiling.operators import by_reason, layer_profile
 from edgekit.profiling.placement import OpPlacement, place
 from edgekit.profiling.view import GraphView

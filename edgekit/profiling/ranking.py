@@ -13,7 +13,7 @@ from edgekit.base.errors import EdgekitError, InputError, did_you_mean
 from edgekit.base.progress import Progress, silent
 from edgekit.graph.read import read_graph
 from edgekit.profiling.budgets import Limits, budgets, judge, overall
-from edgekit.profiling.memory_need import runtime_of
+from edgekit.profiling.memory.need import runtime_of
 from edgekit.profiling.profile import Subject, profile_subject
 from edgekit.profiling.targets import all_targets
 from edgekit.schema.figure import Figure

@@ -73,7 +73,7 @@ class FitSpec(Document):
 
     processor: str
     precision: Precision
-    parameters: str = Field("cpu", description="a name of edgekit.profiling.parameters")
+    parameters: str = Field("cpu", description="a name of edgekit.profiling.fit.parameters")
     source: str = Field(description="id of the source")
     origin: Origin = "fitted"
     reference: tuple[Reference, ...] = Field(

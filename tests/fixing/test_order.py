@@ -9,7 +9,7 @@ import numpy as np
 from edgekit.graph.tflite import read_buffer
 from edgekit.pipeline.fixing import fix_model
 from edgekit.pipeline.fixing_tflite import TFLiteBench
-from edgekit.profiling.memory_need import memory_need, runtime_of
+from edgekit.profiling.memory.need import memory_need, runtime_of
 from tests.fixing.cases import Fixed, Net, target_with
 
 

@@ -14,7 +14,7 @@ from edgekit.base.errors import ModelFileError
 from edgekit.graph.onnx import read_onnx
 from edgekit.graph.tflite import read_tflite
 from edgekit.graph.types import Graph
-from edgekit.profiling.memory import plan
+from edgekit.profiling.memory.arena import plan
 
 onnx = pytest.importorskip("onnx")
 helper = onnx.helper

@@ -13,7 +13,7 @@ from edgekit.base.errors import ModelFileError
 from edgekit.graph.openvino import read_openvino
 from edgekit.graph.tflite import read_tflite
 from edgekit.graph.types import Graph, Op
-from edgekit.profiling.memory import plan
+from edgekit.profiling.memory.arena import plan
 
 ov = pytest.importorskip("openvino")
 opset = pytest.importorskip("openvino.opset13")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from edgekit.profiling.energy import compiled_energy, demands, energy_j, usage
 from edgekit.profiling.estimate import Estimate, estimate
-from edgekit.profiling.fit import predict, sample
-from edgekit.profiling.fit_energy import (
+from edgekit.profiling.fit.costs import predict, sample
+from edgekit.profiling.fit.energy import (
     energy_error,
     energy_residuals,
     fit_power,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from edgekit.graph.tflite import read_tflite
 from edgekit.graph.types import Graph, Op, Port, Tensor
-from edgekit.profiling.memory import Block, MemoryPlan, Planner, pack, plan
-from edgekit.profiling.memory_litert import litert_scratch
+from edgekit.profiling.memory.arena import Block, MemoryPlan, Planner, pack, plan
+from edgekit.profiling.memory.litert import litert_scratch
 
 
 def make_graph(

@@ -9,11 +9,11 @@ import pytest
 
 from edgekit.graph.tflite import read_tflite
 from edgekit.graph.types import Graph, Op, Port, Tensor
-from edgekit.profiling.memory import plan
-from edgekit.profiling.memory_cmsis import Core, kernel_sums
-from edgekit.profiling.memory_scratch import tflm_scratch
-from edgekit.profiling.memory_shapes import window
-from edgekit.profiling.memory_tail import Build, tail_bytes
+from edgekit.profiling.memory.arena import plan
+from edgekit.profiling.memory.cmsis import Core, kernel_sums
+from edgekit.profiling.memory.scratch import tflm_scratch
+from edgekit.profiling.memory.shapes import window
+from edgekit.profiling.memory.tail import Build, tail_bytes
 from edgekit.schema.target import MicroKernels
 
 KERNELS: dict[Core, MicroKernels] = {

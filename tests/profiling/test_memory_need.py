@@ -6,11 +6,11 @@ import pytest
 
 from edgekit.base.errors import InputError
 from edgekit.graph.tflite import read_tflite
-from edgekit.profiling.memory import plan
-from edgekit.profiling.memory_need import Runtime, memory_need, runtime_of
-from edgekit.profiling.memory_report import memory_file, memory_graph
-from edgekit.profiling.memory_scratch import tflm_scratch
-from edgekit.profiling.memory_tail import tail_bytes
+from edgekit.profiling.memory.arena import plan
+from edgekit.profiling.memory.need import Runtime, memory_need, runtime_of
+from edgekit.profiling.memory.report import memory_file, memory_graph
+from edgekit.profiling.memory.scratch import tflm_scratch
+from edgekit.profiling.memory.tail import tail_bytes
 from edgekit.profiling.targets import load_target
 from edgekit.schema.target import MicroKernels
 from tests.profiling.test_memory import make_graph

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.graph.types import Graph
-from edgekit.profiling.memory import Planner, plan
-from edgekit.profiling.memory_order import best_order, reordered
+from edgekit.profiling.memory.arena import Planner, plan
+from edgekit.profiling.memory.order import best_order, reordered
 from tests.profiling.test_memory import graphs, make_graph
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from edgekit.graph.tflite import read_buffer, read_tflite
 from edgekit.graph.types import Graph
-from edgekit.profiling.memory import plan
-from edgekit.profiling.memory_scratch import tflm_scratch
-from edgekit.profiling.memory_tail import Build, struct_bytes, tail_bytes
+from edgekit.profiling.memory.arena import plan
+from edgekit.profiling.memory.scratch import tflm_scratch
+from edgekit.profiling.memory.tail import Build, struct_bytes, tail_bytes
 from tests.profiling.tflite_files import Slot, one_op
 
 # Its recording allocators keep counters: 488 bytes in all, found from the files below.

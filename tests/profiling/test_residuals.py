@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from edgekit.profiling.residuals import (
+from edgekit.profiling.fit.residuals import (
     Residual,
     coverage_pct,
     interval,

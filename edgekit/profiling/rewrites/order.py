@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from edgekit.graph.tflite import read_buffer
 from edgekit.graph.tflite_edit import TFLiteEditor
-from edgekit.profiling.memory import plan
-from edgekit.profiling.memory_need import runtime_of, scratch_of
-from edgekit.profiling.memory_order import best_order
+from edgekit.profiling.memory.arena import plan
+from edgekit.profiling.memory.need import runtime_of, scratch_of
+from edgekit.profiling.memory.order import best_order
 from edgekit.profiling.rewrites.base import Change, RefusedError, Site, rewrite
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgekit.graph.types import Graph
-from edgekit.profiling.memory import Planner, homes, plan, variables
+from edgekit.profiling.memory.arena import Planner, homes, plan, variables
 
 WIDTH = 1000
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekit.graph.types import Graph
-from edgekit.profiling.memory import MemoryPlan, Planner, plan
-from edgekit.profiling.memory_flash import runtime_code
-from edgekit.profiling.memory_litert import Scratch, litert_scratch
-from edgekit.profiling.memory_scratch import tflm_scratch
-from edgekit.profiling.memory_tail import Build, tail_bytes
+from edgekit.profiling.memory.arena import MemoryPlan, Planner, plan
+from edgekit.profiling.memory.flash import runtime_code
+from edgekit.profiling.memory.litert import Scratch, litert_scratch
+from edgekit.profiling.memory.scratch import tflm_scratch
+from edgekit.profiling.memory.tail import Build, tail_bytes
 from edgekit.schema.figure import Figure
 from edgekit.schema.target import MicroKernels, Target
 

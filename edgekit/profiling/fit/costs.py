@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from edgekit.base.errors import TargetError, did_you_mean
 from edgekit.graph.types import Graph
-from edgekit.profiling import residuals as stats
 from edgekit.profiling.cost import kernel_terms
 from edgekit.profiling.estimate import Estimate, crossing_bytes, estimate
-from edgekit.profiling.least_squares import non_negative
-from edgekit.profiling.parameters import PARAMETERS, Parameter, ParameterSet
+from edgekit.profiling.fit import residuals as stats
+from edgekit.profiling.fit.least_squares import non_negative
+from edgekit.profiling.fit.parameters import PARAMETERS, Parameter, ParameterSet
+from edgekit.profiling.fit.residuals import Residual
 from edgekit.profiling.placement import OpPlacement, place
-from edgekit.profiling.residuals import Residual
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, works
 from edgekit.schema.target import FitSpec, KernelCosts, PredictionError, Target, Term

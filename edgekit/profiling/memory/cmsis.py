@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from edgekit.graph.types import Graph, Op
-from edgekit.profiling.memory_shapes import Window, window
+from edgekit.profiling.memory.shapes import Window, window
 
 Core = Literal["plain", "dsp", "mve"]
 

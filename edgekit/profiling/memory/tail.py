@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from edgekit.graph.types import Graph, Op
-from edgekit.profiling.memory import variables
-from edgekit.profiling.memory_cmsis import kernel_sums
-from edgekit.profiling.memory_litert import asked
-from edgekit.profiling.memory_scratch import core_of, tflm_scratch
+from edgekit.profiling.memory.arena import variables
+from edgekit.profiling.memory.cmsis import kernel_sums
+from edgekit.profiling.memory.litert import asked
+from edgekit.profiling.memory.scratch import core_of, tflm_scratch
 from edgekit.schema.target import MicroKernels
 
 _BUFFER = 16  # bytes that kernels' own data are aligned to

@@ -7,9 +7,9 @@ from pathlib import Path
 from edgekit.base.errors import InputError
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
-from edgekit.profiling.memory import live_bytes
-from edgekit.profiling.memory_need import memory_need, runtime_of, scratch_of
-from edgekit.profiling.memory_order import best_order
+from edgekit.profiling.memory.arena import live_bytes
+from edgekit.profiling.memory.need import memory_need, runtime_of, scratch_of
+from edgekit.profiling.memory.order import best_order
 from edgekit.schema.memory import MemoryBlock, MemoryReport, MemoryStep
 from edgekit.schema.target import Target
 

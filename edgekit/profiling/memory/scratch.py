@@ -2,7 +2,7 @@
 
 The reference kernels: tensorflow/lite/micro/kernels/*.cc of github.com/tensorflow/tflite-micro
 (checked against the interpreter of its Python package, tests/profiling/test_memory_tflm.py).
-With CMSIS-NN some operators have kernels of their own (`memory_cmsis`), the rest the reference
+With CMSIS-NN some operators have kernels of their own (`cmsis`), the rest the reference
 ones.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from edgekit.graph.types import Graph, Op
-from edgekit.profiling import memory_cmsis as cmsis
-from edgekit.profiling.memory_cmsis import Core
-from edgekit.profiling.memory_litert import Scratch, asked
+from edgekit.profiling.memory import cmsis
+from edgekit.profiling.memory.cmsis import Core
+from edgekit.profiling.memory.litert import Scratch, asked
 from edgekit.schema.target import MicroKernels
 
 _CORES: dict[MicroKernels, Core] = {

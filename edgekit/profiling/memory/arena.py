@@ -4,8 +4,8 @@ Two planners are followed. "tflite" is TensorFlow Lite's ArenaPlanner (greedy by
 Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020): graph inputs
 and outputs are never overwritten, and some operators write over their input. "tflm" is TensorFlow
 Lite Micro's GreedyMemoryPlanner (greedy by size, first fit): inputs are free after their last use,
-nothing is shared. What a kernel needs besides its tensors is in `memory_scratch`; what TensorFlow
-Lite Micro keeps at the other end of its arena is in `memory_tail`.
+nothing is shared. What a kernel needs besides its tensors is in `scratch`; what TensorFlow
+Lite Micro keeps at the other end of its arena is in `tail`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Fits of targets to measurements, and how far their predictions are off."""
