@@ -70,7 +70,7 @@ def run_chain(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
         for step, (epochs, rate) in chain_steps(trained).items()
     }
     chain = (
-        f"prune(sparsity={SPARSITY}, {words['prune']})",
+        f"prune(sparsity={SPARSITY}, distribution=erdos_renyi, {words['prune']})",
         f"cluster(clusters={CLUSTERS}, {words['cluster']})",
         f"qat({words['qat']}, codebooks=kernel, distill=0.5)",
     )

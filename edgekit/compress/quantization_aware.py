@@ -29,11 +29,7 @@ from edgekit.compress.folding import fold_batch_norm
 from edgekit.compress.kernels import Kernel, Untreated, find_kernels
 from edgekit.compress.qat_graph import Settings, original_key, quantized_model
 from edgekit.compress.recurrent import quantizable_recurrent
-from edgekit.compress.shared_grid import (
-    share_grids,
-    shared_factors,
-    snap_shared,
-)
+from edgekit.compress.shared_grid import few_bits, share_grids, shared_factors, snap_shared
 from edgekit.data.dataset import Dataset, Split
 from edgekit.models.calls import call_graph
 from edgekit.models.files import as_functional
@@ -337,7 +333,10 @@ def calibrate(model: keras.Model, samples: Split) -> None:
 
 
 def take_folded(made: keras.Model, normal: keras.Model) -> None:
-    """Gives a quantized model what another learnt that has its normalizations yet."""
+    """Gives a quantized model what another learnt that has its normalizations yet.
+
+    A normalization that scales a kernel of one grid is rounded, so that the file's scales are few.
+    """
     from edgekit.models.fakequant import quantized_layers
 
     norms = {id(one.norm): one for one in quantized_layers(normal) if one.norm is not None}
@@ -349,10 +348,12 @@ def take_folded(made: keras.Model, normal: keras.Model) -> None:
                 new.assign(given)
     for mine, theirs in pairs:  # a layer comes before those within it, which are copied whole
         if getattr(theirs, "norm", None) is not None and id(theirs.norm) in norms:
-            for name, values in theirs.folded().items():
-                getattr(mine, name).assign(values)
+            factor = None
             for name, ratio in zip(mine.shared, mine.ratios.weights, strict=True):
-                ratio.assign(theirs.ratio(name))
+                factor = few_bits(np.asarray(theirs.ratio(name)))
+                ratio.assign(factor)
+            for name, values in theirs.folded(factor).items():
+                getattr(mine, name).assign(values)
 
 
 def _by_label(model: keras.Model) -> dict[tuple[str, str], Kernel]:

@@ -230,11 +230,15 @@ class Quantized:
             return ops.reshape(self._factor(), (-1,))
         return self.ratios.weights[self.shared.index(name)].value
 
-    def folded(self) -> dict[str, Any]:
-        """The one kernel, by its name, and the bias with the normalization folded in."""
+    def folded(self, factor: Any = None) -> dict[str, Any]:
+        """The one kernel, by its name, and the bias with the normalization folded in.
+
+        Args:
+            factor: what the normalization multiplies each channel with; by default what it does.
+        """
         (name, axes), *_ = self.rules.items()
         kernel = ops.convert_to_tensor(getattr(self, name))
-        factor = self._factor()
+        factor = self._factor() if factor is None else factor
         shape = tuple(kernel.shape[-2:]) if axes == (-2, -1) else (-1, *(1,) * (-1 - axes[0]))
         bias = (self.bias - self.norm.moving_mean) * factor  # type: ignore[attr-defined]
         beta = self.norm.beta if self.norm.center else 0.0

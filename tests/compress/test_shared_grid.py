@@ -105,6 +105,20 @@ def test_a_clustered_kernel_has_as_few_integers(seed: int, bits: int, ranges: st
     for layer in quantized_layers(result.model):
         unlike = np.std(np.asarray(layer.ratio("kernel")))
         assert (unlike > 0.1) == (layer.name in normalized), layer.name
+        mantissas = np.frexp(np.asarray(layer.ratio("kernel")))[0]
+        assert np.all(mantissas * 16 == np.round(mantissas * 16)), layer.name
+
+
+@given(st.lists(st.floats(-(2.0**90), 2.0**90, width=32, allow_subnormal=False), min_size=1))
+def test_a_ratio_of_few_bits_is_the_nearest_and_close(values: list[float]) -> None:
+    from edgekit.compress.shared_grid import few_bits
+
+    ratios = np.array(values, np.float32)
+    rounded = few_bits(ratios)
+    assert np.all(np.abs(rounded - ratios) <= np.abs(ratios) / 16)
+    assert np.array_equal(few_bits(rounded), rounded)
+    mantissas = np.unique(np.abs(np.frexp(rounded)[0]))
+    assert set(mantissas) <= {0, *(np.arange(8, 16) / 16)}
 
 
 def test_the_file_has_these_integers_and_computes_the_same(tmp_path: Path, worker: Worker) -> None:
