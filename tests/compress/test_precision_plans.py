@@ -255,6 +255,21 @@ def test_fallback_repairs_what_int8_breaks_with_the_layers_at_fault(
     assert planned.metric["accuracy"] > exact.metric["accuracy"] - 0.03
 
 
+def test_fallback_keeps_the_outputs_too(trained: Callable[[str], Any], dataset: Dataset) -> None:
+    from edgekit.compress import fallback
+
+    model = trained("bad")
+    by_accuracy = fallback(model, dataset, max_drop=100.0, min_snr_db=None)
+    assert by_accuracy.report["layers"] == []
+    noisy = by_accuracy.report["simulated"]["int8"]["sqnr_db"]
+    result = fallback(model, dataset, max_drop=100.0, min_snr_db=noisy + 5)
+    assert result.report["simulated"]["planned"]["sqnr_db"] >= noisy + 5
+    assert [row for row in result.report["layers"] if row["precision"] != "int8"]
+    with pytest.raises(PreconditionError, match="200 dB") as caught:
+        fallback(model, dataset, max_drop=100.0, min_snr_db=200)
+    assert "min_snr_db=" in str(caught.value.hint)
+
+
 def test_the_mixed_file_is_as_simulated(
     trained: Callable[[str], Any], dataset: Dataset, tmp_path: Path, worker: Worker
 ) -> None:

@@ -25,7 +25,7 @@ train: {{epochs: 0}}
 compress: [{{{name}: {{{options}}}}}]
 export: [{{format: tflite, precision: mixed}}, {{format: onnx, precision: mixed}},
   {{format: openvino, precision: mixed}}]
-verify: {{limits: {{mixed: {{min_snr_db: 5}}}}}} # fallback promises the accuracy alone
+verify: {{limits: {{mixed: {{min_snr_db: {snr}}}}}}}
 bench: {{enabled: false}}
 """
 
@@ -98,14 +98,17 @@ def openvino_kernels(file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
-    [("fallback", "max_drop: 0.5, to: fp32"), ("mixed_precision", "size_ratio: 0.6")],
+    ("name", "options", "snr"),
+    [
+        ("fallback", "max_drop: 0.5, to: fp32", 10),  # its own limit by default
+        ("mixed_precision", "size_ratio: 0.6", 5),  # promises the size
+    ],
 )
 def test_from_a_recipe_to_files_that_hold_the_plan(
-    name: str, options: str, folder: Path, capfd: pytest.CaptureFixture[str]
+    name: str, options: str, snr: int, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     recipe = folder / f"{name}.yaml"
-    recipe.write_text(RECIPE.format(name=name, options=options))
+    recipe.write_text(RECIPE.format(name=name, options=options, snr=snr))
     code = run(["run", str(recipe), "--runs-dir", str(folder / "runs"), "--quiet", "--json"])
     text = capfd.readouterr().out
     assert code == 0, text[-2000:]
@@ -129,7 +132,7 @@ def test_from_a_recipe_to_files_that_hold_the_plan(
     assert kernels == ["f32" if wanted[layer] == "fp32" else "i8" for layer in LAYERS]
 
     data = ["--reference", str(folder / "net.keras"), "--data", str(folder / "data.npz")]
-    limits = ["--min-snr-db", "5", "--quiet", "--json"]
+    limits = ["--min-snr-db", str(snr), "--quiet", "--json"]
     assert run(["verify", *map(str, files.values()), *data, *limits]) == 0
     results = json.loads(capfd.readouterr().out)["results"]
     assert len(results) == len(FORMATS)
