@@ -58,7 +58,7 @@ def _lines(report: MemoryReport) -> list[str]:
         )
     elif report.order_exact:
         lines.append("no other order of the operators has a lower peak")
-    return lines
+    return [*lines, *report.notes]
 
 
 def _name(step: MemoryStep) -> str:

@@ -52,6 +52,7 @@ class MemoryReport(Document):
         order_peak_bytes: the peak in that order.
         order_arena_bytes: the arena in that order.
         order_exact: whether no order has a lower peak.
+        notes: what a reader must know of these figures.
     """
 
     artifact: str
@@ -68,3 +69,4 @@ class MemoryReport(Document):
     order_peak_bytes: int
     order_arena_bytes: int
     order_exact: bool
+    notes: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.base import extras
 from edgekit.base.errors import InputError
 from edgekit.graph.tflite import read_tflite
 from edgekit.profiling.memory.arena import plan
@@ -11,11 +12,13 @@ from edgekit.profiling.memory.need import Runtime, memory_need, runtime_of
 from edgekit.profiling.memory.report import memory_file, memory_graph
 from edgekit.profiling.memory.scratch import tflm_scratch
 from edgekit.profiling.memory.tail import tail_bytes
+from edgekit.profiling.profile import profile_file
 from edgekit.profiling.targets import load_target
 from edgekit.schema.target import MicroKernels
 from tests.profiling.test_memory import make_graph
 
 MICRO = "stm32-l4r5-tflm"
+ETHOS = "ethos-u55-128"
 
 
 def test_a_microcontroller_needs_arena_tail_and_code(shared: Path) -> None:
@@ -67,6 +70,9 @@ def test_other_runtimes() -> None:
     graph = make_graph([64, 64], [("NEG", [0], [1])], [0], [1])
     need = memory_need(graph, runtime)
     assert set(need.parts) == {"arena"}
+    # Its planner is not published: the interval is as wide as ST's own figures are off.
+    assert (need.ram.low, need.ram.value, need.ram.high) == (99, 128, 175)
+    assert "not published" in (need.ram.method or "")
     runtime = runtime_of(load_target("raspberry-pi-4"))
     assert (runtime.planner, runtime.kernels, runtime.weights_in_ram) == ("tflite", None, True)
     assert memory_need(graph, runtime).flash is None
@@ -123,3 +129,39 @@ def test_operators_without_their_inputs_are_no_fault_here(
     graph = make_graph([64, 64], [(name, [0], [1])], [0], [1])
     need = memory_need(graph, Runtime("tflm" if kernels else "tflite", kernels, False))
     assert (need.ram.value or 0) >= 128
+
+
+@pytest.mark.skipif(not extras.have("ethosu"), reason="vela is not installed")
+def test_ram_on_an_ethos_u_is_what_vela_lays_out(shared: Path) -> None:
+    path = shared / "models/mlperf_tiny_ic_int8.tflite"
+    target = load_target(ETHOS)
+    report = memory_file(path, target)
+    assert (report.ram.value, report.ram.origin) == (51_840, "compiled")  # from Vela's own summary
+    assert report.ram.value == profile_file(path, target).peak_memory_bytes.value
+    assert set(report.parts) == {"sram", "runtime_code"}
+    assert "before it" in report.notes[0]
+    plain = memory_graph(read_tflite(path), target, path.name)
+    assert (report.arena_bytes, report.peak_bytes) == (plain.arena_bytes, plain.peak_bytes)
+    assert report.flash is not None
+    assert plain.flash is not None
+    saved = (plain.flash.value or 0) - (report.flash.value or 0)
+    assert 0 < saved < path.stat().st_size  # Vela packs the weights
+    assert (plain.flash.low or 0) - (report.flash.low or 0) == saved
+
+
+@pytest.mark.skipif(not extras.have("ethosu"), reason="vela is not installed")
+def test_what_vela_leaves_to_the_cpu_is_planned_as_for_that(shared: Path) -> None:
+    path = shared / "models/mlperf_tiny_ic_fp32.tflite"
+    report = memory_file(path, load_target(ETHOS))
+    assert report.ram.origin == "estimated"
+    assert "every operator to the CPU" in report.notes[0]
+
+
+def test_without_the_compiler_the_report_says_so(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extras, "have", lambda module: module != "ethosu")
+    report = memory_file(shared / "models/mlperf_tiny_ic_int8.tflite", load_target(ETHOS))
+    assert report.ram.origin == "estimated"
+    assert report.notes[0].startswith("planned as for the CPU, not compiled")
+    assert "edgekit[vela]" in report.notes[0]

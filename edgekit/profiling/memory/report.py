@@ -7,15 +7,24 @@ from pathlib import Path
 from edgekit.base.errors import InputError
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
+from edgekit.profiling.compiled import compiled_memory, compiled_placement, method, ram_bytes
+from edgekit.profiling.compilers import Compiled
 from edgekit.profiling.memory.arena import live_bytes
 from edgekit.profiling.memory.need import memory_need, runtime_of, scratch_of
 from edgekit.profiling.memory.order import best_order
+from edgekit.profiling.view import GraphView
+from edgekit.schema.figure import Figure
 from edgekit.schema.memory import MemoryBlock, MemoryReport, MemoryStep
 from edgekit.schema.target import Target
+
+_KEPT = ("runtime_code",)  # what a compiler changes nothing of
 
 
 def memory_file(path: Path, target: Target) -> MemoryReport:
     """Plans a model file's memory on a target.
+
+    Where the target's compiler is installed, RAM is what it lays out; the plan over time stays that
+    of the file that it was given.
 
     Raises:
         InputError: the target does not take the format.
@@ -30,7 +39,14 @@ def memory_file(path: Path, target: Target) -> MemoryReport:
             where=str(path),
             hint=f"export with --format {target.runtime.formats[0]}",
         )
-    return memory_graph(graph, target, path.name)
+    report = memory_graph(graph, target, path.name)
+    if target.compiler is None:
+        return report
+    compiled = compiled_placement(GraphView(graph), target, path)
+    if compiled.result is None:
+        note = f"planned as for the CPU, not compiled: {compiled.missing}"
+        return report.model_copy(update={"notes": (note,)})
+    return _as_compiled(report, compiled.result, graph.file_bytes - len(compiled.result.model))
 
 
 def memory_graph(graph: Graph, target: Target, artifact: str) -> MemoryReport:
@@ -75,4 +91,39 @@ def memory_graph(graph: Graph, target: Target, artifact: str) -> MemoryReport:
         order_peak_bytes=best.peak_bytes,
         order_arena_bytes=best.arena_bytes,
         order_exact=best.exact,
+    )
+
+
+def _as_compiled(report: MemoryReport, result: Compiled, saved: int) -> MemoryReport:
+    """The report with the memory that the compiler lays out.
+
+    Args:
+        report: of the source file.
+        result: the compiler's.
+        saved: bytes that the compiled file is shorter by.
+    """
+    if result.left_to_cpu == len(result.ops):
+        note = f"{result.compiler} left every operator to the CPU: planned as for that"
+        return report.model_copy(update={"notes": (note,)})
+    size = ram_bytes(result)
+    if not size:  # it says nothing of it
+        return report
+    flash = report.flash
+    if flash is not None:
+        ends = {name: getattr(flash, name) for name in ("low", "value", "high")}
+        ends = {name: end if end is None else end - saved for name, end in ends.items()}
+        words = f"{flash.method}, as {result.compiler} writes it"
+        flash = flash.model_copy(update={**ends, "method": words})
+    parts = {name: part for name, part in compiled_memory(result).items() if "flash" not in name}
+    kept = [name for name in _KEPT if name in report.parts]
+    return report.model_copy(
+        update={
+            "ram": Figure(value=size, unit="bytes", origin="compiled", method=method(result)),
+            "flash": flash,
+            "parts": parts | {name: report.parts[name] for name in kept},
+            "notes": (
+                f"RAM is what {result.compiler} lays out; arena, peak and order are of the file "
+                "before it, operator by operator",
+            ),
+        }
     )
