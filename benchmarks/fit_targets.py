@@ -24,6 +24,7 @@ from groundtruth import (
     TABLE,
     Measured,
     Row,
+    alone,
     fit_data,
     matching,
     measured,
@@ -101,7 +102,10 @@ def unseen_errors(
 ) -> dict[str, float]:
     """Errors on other sources' measurements of the target, which no fit sees; empty without any."""
     others = [r for r in target.unseen if r.precision == spec.precision]
-    samples = measured(matching(rows, others), target, spec.precision, folder=cache).samples
+    only = alone(target, spec, measured_alone=False)
+    samples = measured(
+        matching(rows, others), target, spec.precision, processor=only, folder=cache
+    ).samples
     found = [Residual(s.model, s.family, s.latency_s / predict(s, target).seconds) for s in samples]
     if not found:
         return {}

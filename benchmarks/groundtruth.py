@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from names import plain
 from ncnn import read_param
 from networks import structure
-from structures import retyped
+from structures import channels_first, retyped
 
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
@@ -36,6 +37,8 @@ MODEL_FILES = {
     "MobileNet v2 DeepLab v3 dm0.5": "coral_deeplabv3_mnv2_dm05_pascal_quant.tflite",
 }
 
+_SAME_WORK = 2  # times
+
 _FAMILIES = (
     "mobilenet-v1", "mobilenet-v2", "mobilenet-v3", "efficientnet-lite", "efficientnet", "mnasnet",
     "inception", "resnet", "densenet", "vgg", "shufflenet", "squeezenet", "yolo", "nasnet",
@@ -52,7 +55,7 @@ class Measured:
 
 
 def table(path: Path) -> list[Row]:
-    """Rows that may be fitted: not suspect, one inference at a time.
+    """Rows that may be fitted: not suspect, with a latency.
 
     Raises:
         SystemExit: the table is not there.
@@ -63,21 +66,20 @@ def table(path: Path) -> list[Row]:
         )
     with path.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
-    return [
-        row
-        for row in rows
-        if not row["suspect"] and row["latency_kind"] == "single" and float(row["latency_ms"] or 0)
-    ]
+    return [row for row in rows if not row["suspect"] and float(row["latency_ms"] or 0)]
 
 
 def matching(rows: Sequence[Row], references: Sequence[Reference]) -> list[Row]:
     """The rows that the references name."""
     wanted = [
-        {"device": r.device, "runtime": r.runtime, "precision": r.precision}
+        {
+            "device": r.device, "runtime": r.runtime, "precision": r.precision,
+            "latency_kind": r.latency_kind,
+        }
         | ({"threads": str(r.threads)} if r.threads else {})
         | ({"source": r.source} if r.source else {})
         for r in references
-    ]
+    ]  # fmt: skip
     return [
         row
         for row in rows
@@ -98,9 +100,12 @@ def measured(
     """The measured networks whose structure is known, placed on the target."""
     samples, used = [], []
     for row in rows:
-        graph = network(row["model_name"], precision, folder, ncnn=row["group"] == "ncnn")
-        if graph is None:
+        name = plain(row["model_name"], row["source"])
+        graph = network(name, precision, folder, ncnn=row["group"] == "ncnn")
+        if graph is None or _another(graph, row):
             continue
+        if "tflite" not in target.runtime.formats:
+            graph = channels_first(graph)
         energy = float(row["energy_uj"]) * 1e-6 if row["energy_uj"] else None
         samples.append(
             sample(
@@ -112,22 +117,32 @@ def measured(
     return Measured(tuple(samples), tuple(used), len(rows) - len(used))
 
 
+def alone(target: Target, spec: FitSpec, *, measured_alone: bool) -> str | None:
+    """The processor that ran all of a network, or None if the target's rules say what ran where.
+
+    Operators of structures have TFLite's names, at which the rules of a target that takes other
+    files would find fault.
+    """
+    everything = measured_alone or "tflite" not in target.runtime.formats
+    return spec.processor if everything and len(target.processors) > 1 else None
+
+
 def fit_data(rows: Sequence[Row], target: Target, spec: FitSpec, folder: Path = CACHE) -> Measured:
     """The measurements that a fit of a target is made of."""
     # Measurements of its own mean that the processor was measured without the others.
-    alone = spec.processor if spec.reference and len(target.processors) > 1 else None
+    only = alone(target, spec, measured_alone=bool(spec.reference))
     chosen = matching(rows, references(target, spec))
-    return measured(chosen, target, spec.precision, processor=alone, folder=folder)
+    return measured(chosen, target, spec.precision, processor=only, folder=folder)
 
 
 def prior_data(
     rows: Sequence[Row], target: Target, spec: FitSpec, folder: Path = CACHE
 ) -> list[tuple[Sample, ...]]:
     """Measurements of the same runtime on other boards, board by board and round by round."""
-    alone = spec.processor if len(target.processors) > 1 else None
+    only = alone(target, spec, measured_alone=True)
     return [
         measured(
-            matching(rows, [reference]), target, spec.precision, processor=alone, folder=folder
+            matching(rows, [reference]), target, spec.precision, processor=only, folder=folder
         ).samples
         for reference in spec.prior
     ]
@@ -158,10 +173,16 @@ def network(
         return None
 
 
+def _another(graph: Graph, row: Row) -> bool:
+    """Whether a row's stated work shows that its network only shares a name with the structure."""
+    stated = float(row["macs_m"] or 0) * 1e6
+    return stated > 0 and not 1 / _SAME_WORK < graph.macs / stated < _SAME_WORK
+
+
 def family(name: str) -> str:
     """The family of a network, by its name; a name of no known family is its own."""
-    plain = re.sub(r"mobilenetv", "mobilenet-v", name.lower().replace("_", "-").replace(" ", "-"))
-    return next((known for known in _FAMILIES if known in plain), plain)
+    word = re.sub(r"mobilenetv", "mobilenet-v", name.lower().replace("_", "-").replace(" ", "-"))
+    return next((known for known in _FAMILIES if known in word), re.sub(r"^fc-\d.*", "fc", word))
 
 
 def source_id(title: str, target: Target) -> str:

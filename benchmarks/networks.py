@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import structures
+import zoo
 from structures import convert, retyped
 
 from edgekit.base.files import write_bytes
@@ -251,6 +252,8 @@ _QUANT = r"(?:[-_](?:non-)?quant(?:ized)?)?(?:_edgetpu\.tflite)?"
 _PRECISION = r"(?:-precision_(?:float|uint8))?"
 _KIND = r"(?P<kind>large|small)(?P<minimal>[- ]minimalistic)?"
 
+_TASK = "iris|wine|breast cancer|digits"
+
 _FAMILIES: list[tuple[str, Callable[..., Any]]] = [
     (rf"mobilenet[-_ ]v1{_PRECISION}{_ALPHA}{_SIZE}{_QUANT}", _mobilenet_v1),
     (r"mobilenet_?v1[ _](?P<alpha>[\d.]+) (?P<size>\d+)", _mobilenet_v1),
@@ -280,11 +283,28 @@ _FAMILIES: list[tuple[str, Callable[..., Any]]] = [
     (r"resnet-50 v2", partial(_application, attribute="ResNet50V2", size="299")),
     (r"resnet(?:50)?|resnet_v1_50", partial(_application, attribute="ResNet50", size="224")),
     (r"resnet(?:_v1_)?101", partial(_application, attribute="ResNet101", size="224")),
+    (r"resnet(?P<depth>50|101|152) (?P<variant>torchvision|slim)", zoo.resnet),
     (r"resnet_v1_152", partial(_application, attribute="ResNet152", size="224")),
     (r"densenet(?:121)?(?:_224)?", partial(_application, attribute="DenseNet121", size="224")),
     (r"densenet169", partial(_application, attribute="DenseNet169", size="224")),
     (r"densenet201", partial(_application, attribute="DenseNet201", size="224")),
+    (r"densenet161", zoo.densenet161),
     (r"nasnet_mobile(?:_224)?", partial(_application, attribute="NASNetMobile", size="224")),
+    (r"vgg(?P<depth>11|13)(?:_bn)?", zoo.vgg),
     (r"vgg16(?:_bn)?", partial(_application, attribute="VGG16", size="224")),
     (r"vgg19(?:_bn)?", partial(_application, attribute="VGG19", size="224")),
+    (r"resnet_v2_152(?:_299)?", partial(_application, attribute="ResNet152V2", size="299")),
+    (r"efficientnet_b4", partial(_application, attribute="EfficientNetB4", size="380")),
+    (r"efficientnet_v2_s", partial(_application, attribute="EfficientNetV2S", size="384")),
+    (r"mnasnet05", partial(_mnasnet, alpha="0.5")),
+    (r"alexnet", zoo.alexnet),
+    (r"squeezenet(?P<version>1_[01])", zoo.squeezenet),
+    (r"regnetx_800mf", partial(zoo.regnetx, size="800m")),
+    (r"regnetx_1\.6gf", partial(zoo.regnetx, size="1.6g")),
+    (r"repvgg_a2", zoo.repvgg_a2),
+    (r"yamnet", zoo.yamnet),
+    (rf"fc (?P<layers>\d+) x (?P<units>10) (?P<task>{_TASK})",
+     partial(zoo.fully_connected, last="")),
+    (rf"fc (?P<units>10)\+(?P<last>50) (?P<task>{_TASK})",
+     partial(zoo.fully_connected, layers="")),
 ]  # fmt: skip

@@ -31,6 +31,7 @@ from groundtruth import (
     CACHE,
     TABLE,
     Row,
+    alone,
     fit_data,
     matching,
     measured,
@@ -138,7 +139,10 @@ def of_target(
         fit = fit_costs(data.samples, target, spec, prior=prior)
         target = fit.target
         other = [r for r in target.unseen if r.precision == spec.precision]
-        unseen = measured(matching(rows, other), target, spec.precision, folder=folder).samples
+        only = alone(target, spec, measured_alone=False)
+        unseen = measured(
+            matching(rows, other), target, spec.precision, processor=only, folder=folder
+        ).samples
         label = f"{target.name} {spec.processor} {spec.precision}"
         if energy:
             left = energy_residuals(data.samples, target, spec, prior=prior)
@@ -157,7 +161,7 @@ def of_groups(rows: Sequence[Row], folder: Path, fewest: int) -> Iterable[Evalua
     """Evaluates every group of the table as a target of its own."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        if row["precision"] in _PRECISIONS:
+        if row["precision"] in _PRECISIONS and row["latency_kind"] == "single":
             key = tuple(row[k] for k in ("device", "runtime", "threads", "precision", "source"))
             # ncnn says in the notes on which of the cores it ran.
             cores = "".join(re.findall(r"powersave=\d", row["notes"])[:1])
@@ -167,8 +171,8 @@ def of_groups(rows: Sequence[Row], folder: Path, fewest: int) -> Iterable[Evalua
         precision = next(p for p in _PRECISIONS if p == word)
         kind = own[0]["device_class"]
         base, spec = stand_in(kind, runtime, precision)
-        alone = spec.processor if kind != "edgetpu" else None
-        samples = measured(own, base, precision, processor=alone, folder=folder).samples
+        only = spec.processor if kind != "edgetpu" else None
+        samples = measured(own, base, precision, processor=only, folder=folder).samples
         if len({s.model for s in samples}) < fewest:
             continue
         others = [
@@ -177,11 +181,11 @@ def of_groups(rows: Sequence[Row], folder: Path, fewest: int) -> Iterable[Evalua
             if (*other[:4], other[5]) == (*key[:4], cores) and other != key
             for row in found
         ]
-        unseen = measured(others, base, precision, processor=alone, folder=folder).samples
+        unseen = measured(others, base, precision, processor=only, folder=folder).samples
         name = ", ".join(filter(None, (device[:40], runtime[:30], threads and f"{threads} threads",
                                        precision, source[:40], cores)))  # fmt: skip
         prior = [
-            measured(other, base, precision, processor=alone, folder=folder).samples
+            measured(other, base, precision, processor=only, folder=folder).samples
             for (board, *software), other in groups.items()
             if kind == "mcu" and board != device and library(software[0]) == library(runtime)
             and software[2] == word and library(runtime)

@@ -25,6 +25,7 @@ _ELEMENTWISE = {
     "Average": "ADD",
     "CustomScaleLayer": "ADD",
 }
+_NAMES = {"hard_silu": "HARD_SWISH"}  # where Keras has another name than TFLite
 _KERNEL_OUTPUT = {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense"}
 
 
@@ -37,6 +38,32 @@ def retyped(graph: Graph, precision: Precision) -> Graph:
         return "float16" if precision == "fp16" and tensor.constant else "float32"
 
     return replace(graph, tensors=tuple(replace(t, dtype=dtype(t)) for t in graph.tensors))
+
+
+def channels_first(graph: Graph) -> Graph:
+    """The graph as its ONNX file would have it: NCHW, with activations that runtimes then fuse."""
+    kernels: dict[int, tuple[int, int, int, int]] = {}
+    ops = []
+    for op in graph.ops:
+        if op.kind in ("conv", "pointwise", "depthwise"):
+            weights = next(i for i in op.inputs if len(graph.tensors[i].shape) == 4
+                           and graph.tensors[i].constant)  # fmt: skip
+            # OHWI to OIHW; a depthwise 1HWC to C1HW.
+            kernels[weights] = (3, 0, 1, 2) if op.kind == "depthwise" else (0, 3, 1, 2)
+            data = graph.tensors[op.inputs[0]].shape[-1] or 1
+            per_group = graph.tensors[weights].shape[-1] or 1
+            group = data if op.kind == "depthwise" else max(1, data // per_group)
+            op = replace(op, name="Conv", attributes={"group": group})
+        ops.append(op)
+
+    def shaped(tensor: Tensor) -> Tensor:
+        if len(tensor.shape) != 4 or (tensor.constant and tensor.index not in kernels):
+            return tensor
+        order = kernels.get(tensor.index, (0, 3, 1, 2))
+        return replace(tensor, shape=tuple(tensor.shape[axis] for axis in order))
+
+    tensors = tuple(shaped(tensor) for tensor in graph.tensors)
+    return replace(graph, format="onnx", tensors=tensors, ops=tuple(ops))
 
 
 class _Writer:
@@ -150,7 +177,7 @@ def _layer(
     fusable.add(result)
     activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
     if activation not in _FUSED:
-        return w.op(activation.upper(), "activation", name, [result], shape)
+        return w.op(_operator(activation), "activation", name, [result], shape)
     return result
 
 
@@ -163,7 +190,11 @@ def _activation(
     if function in ("silu", "swish"):
         gate = w.op("LOGISTIC", "activation", layer.name, sources, shape)
         return w.op("MUL", "elementwise", layer.name, [sources[0], gate], shape)
-    return w.op(function.upper(), "activation", layer.name, sources, shape)
+    return w.op(_operator(function), "activation", layer.name, sources, shape)
+
+
+def _operator(activation: str) -> str:
+    return _NAMES.get(activation, activation.upper())
 
 
 def _data_layer(

@@ -14,6 +14,7 @@ WEIGHTED = frozenset({"conv", "pointwise", "depthwise", "dense", "matmul", "recu
 _FOLLOWERS = frozenset({"activation", "elementwise", "normalization"})
 _QUANTIZERS = frozenset({"QuantizeLinear", "FakeQuantize"})
 _CONVERSIONS = frozenset({"DequantizeLinear", "Convert", "Cast", "CAST", "DEQUANTIZE"})
+_SIGMOIDS = frozenset({"Sigmoid", "LOGISTIC"})
 _BY_DTYPE: dict[str, Precision] = {
     "float32": "fp32",
     "float64": "fp32",
@@ -128,8 +129,8 @@ class GraphView:
 
         Those on constants are computed once, before the first run. In ONNX and OpenVINO files the
         runtime fuses quantize and dequantize pairs, and an activation, a bias, a scale or a
-        normalization whose only other inputs are constant, into the operator before them. TFLite
-        files come fused.
+        normalization whose only other inputs are constant, into the operator before them; so does
+        x * sigmoid(x), SiLU in two operators. TFLite files come fused.
         """
         free = {op.index for op in self.graph.ops if set(op.outputs) <= self.constants}
         if self.graph.format == "tflite":
@@ -150,8 +151,15 @@ class GraphView:
             if op.kind not in _FOLLOWERS or len(sources) != 1:
                 continue
             maker = self.producers.get(sources[0].index)
-            alone = len(self.consumers.get(sources[0].index, [])) == 1
-            if maker is not None and maker.index in hosts and alone:
-                free.add(op.index)
-                hosts.add(op.index)
+            readers = self.consumers.get(sources[0].index, [])
+            together = [op] if len(readers) == 1 else self._silu(op, readers)
+            if maker is not None and maker.index in hosts and together:
+                free.update(one.index for one in together)
+                hosts.update(one.index for one in together)
         return frozenset(free)
+
+    def _silu(self, op: Op, readers: list[Op]) -> list[Op]:
+        """A sigmoid and the product with its own input, the only readers of that; else nothing."""
+        gates = self.consumers.get(op.outputs[0], [])
+        product = op.name in _SIGMOIDS and len(gates) == 1 and gates[0].kind == "elementwise"
+        return [op, gates[0]] if product and all(r in (op, gates[0]) for r in readers) else []

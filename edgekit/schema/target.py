@@ -54,6 +54,12 @@ class Source(Document):
     url: str
 
 
+LatencyKind = Literal["single", "single_e2e", "recip_fps"]
+"""What was measured: one inference alone; the same with what comes before and after it in the
+vendor's program; or frames a second of overlapping inferences, whose reciprocal is shorter than the
+latency of one."""
+
+
 class Reference(Document):
     """Published measurements, in the words of the measurement table.
 
@@ -65,6 +71,7 @@ class Reference(Document):
     threads: int | None = None
     precision: Precision
     source: str | None = Field(None, description="title of the publication; None: all")
+    latency_kind: LatencyKind = "single"
     notes: str | None = Field(None, description="words that the notes must have; None: any")
 
 

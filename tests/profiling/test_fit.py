@@ -141,6 +141,17 @@ def test_other_boards_tell_how_costs_relate(board: Target) -> None:
     assert costs.ns["op"] == pytest.approx(COSTS["op"], rel=0.02)
 
 
+def test_waiting_for_weights_is_told_from_arithmetic(board: Target) -> None:
+    macs = ("mac.conv", "mac.pointwise", "mac.dense", "mac.depthwise", "mac.depthwise_large")
+    truth: dict[Term, float] = dict.fromkeys(macs, 0.001)  # type: ignore[arg-type]
+    truth |= {"weight_byte": 2.0, "activation_byte": 0.5, "inference": 50_000.0}
+    spec = SPEC.model_copy(update={"parameters": "bandwidth"})
+    fit = fit_costs(measured(with_ns(board, truth)), board, spec, validate=False)
+    found = fit.target.processors[0].costs["int8"].ns
+    for term in ("weight_byte", "activation_byte", "inference"):
+        assert found[term] == pytest.approx(truth[term], rel=0.02)
+
+
 def test_the_speed_of_a_link_is_fitted() -> None:
     coral = load_target("coral-usb")
     spec = FitSpec(

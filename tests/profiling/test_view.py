@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgekit.profiling.view import GraphView
@@ -61,6 +63,21 @@ def test_onnx_operators_fuse_into_the_convolution_before_them() -> None:
     make.op("Softmax", "activation", (1, 4, 8, 8), dtype="float32", source=relu)
     view = GraphView(make.graph())
     assert view.free == {1, 2}, "the last two share their input, so neither can be fused"
+
+
+@pytest.mark.parametrize("other_reader", [False, True])
+def test_silu_in_two_onnx_operators_fuses(*, other_reader: bool) -> None:
+    make = GraphMaker((1, 3, 8, 8), "float32", file_format="onnx")
+    conv = make.op("Conv", "conv", (1, 4, 8, 8), weights=((4, 3, 3, 3),), dtype="float32",
+                   macs=6912)  # fmt: skip
+    make.op("Sigmoid", "activation", (1, 4, 8, 8), dtype="float32")
+    make.op("Mul", "elementwise", (1, 4, 8, 8), dtype="float32")
+    make.ops[-1] = replace(make.ops[-1], inputs=(*make.ops[-1].inputs, conv))
+    make.op("Relu", "activation", (1, 4, 8, 8), dtype="float32")
+    if other_reader:
+        make.op("Neg", "elementwise", (1, 4, 8, 8), dtype="float32", source=conv)
+    view = GraphView(make.graph())
+    assert view.free == (frozenset() if other_reader else {1, 2, 3})
 
 
 def test_tflite_operators_come_fused() -> None:

@@ -89,4 +89,20 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ParameterSet((_ALL_MACS, ("weight_byte",), ("link",), ("inference",)), robust=True),
         ParameterSet((_ALL_MACS, ("link",), ("inference",)), robust=True),
     ),
+    # Arrays of multipliers that a compiler feeds from on-chip memory (DPU, Hailo): depthwise
+    # convolutions leave most lanes idle, and each layer has to be started.
+    "array": (
+        ParameterSet((_MATRIX, _DEPTHWISE, ("op",))),
+        ParameterSet((_ALL_MACS, ("op",))),
+        ParameterSet((_ALL_MACS,)),
+    ),
+    # Arithmetic so fast that weights and activations are waited for (TensorRT, Hexagon).
+    "bandwidth": (
+        ParameterSet(
+            (_ALL_MACS, ("activation_byte",), ("weight_byte",), ("inference",)), robust=True
+        ),
+        ParameterSet((_ALL_MACS, ("weight_byte",), ("inference",)), robust=True),
+        ParameterSet((_ALL_MACS, ("inference",)), robust=True),
+        ParameterSet((_ALL_MACS,)),
+    ),
 }

@@ -1,0 +1,59 @@
+"""Other names of networks: model zoos name theirs by framework, data set, size and operations."""
+
+from __future__ import annotations
+
+import re
+
+_VITIS = r"(?:tf2?|pt|cf)_"
+_IMAGENET = r"_imagenet_224_224_"
+_LARGE = r"_imagenet_299_299_"
+
+# Pruned networks, which state what was pruned before the operations (0.3_5.8G), match none.
+_KNOWN = [
+    (rf"{_VITIS}mobilenetv1(?:_1\.0)?{_IMAGENET}1\.1[45]G", "mobilenet v1"),
+    (rf"{_VITIS}mobilenetv2(?:_1\.0)?{_IMAGENET}(?:602M|0\.59G)", "mobilenet v2"),
+    (rf"{_VITIS}mobilenetv2_1\.4{_IMAGENET}1\.16G", "mobilenet v2 1.4 imagenet"),
+    (rf"{_VITIS}Efficientnet-lite{_IMAGENET}0\.77G", "efficientnet-lite0"),
+    (rf"{_VITIS}inceptionv1{_IMAGENET}3(?:\.16)?G", "googlenet"),
+    (rf"{_VITIS}inceptionv3{_LARGE}11\.[45]G", "inception v3"),
+    (rf"{_VITIS}inceptionv4{_LARGE}24\.5(?:5|6)?G", "inception v4"),
+    (rf"{_VITIS}inceptionresnetv2{_LARGE}26\.35G", "inception resnet v2"),
+    (rf"{_VITIS}resnet18{_IMAGENET}3\.65G", "resnet18"),
+    (r"pt_vehicle-\w+-classification_\w+_224_224_3\.64G", "resnet18"),
+    (rf"pt_resnet50{_IMAGENET}8\.2G", "resnet50 torchvision"),
+    (rf"tf_(?:resnetv1_50|resnet50){_IMAGENET}6\.97G", "resnet50 slim"),
+    (rf"tf_resnetv1_(101|152){_IMAGENET}(?:14\.4|21\.83)G", r"resnet\1 slim"),
+    (rf"{_VITIS}resnetv2_(101|152){_LARGE}\S+", r"resnet_v2_\1_299"),
+    (rf"{_VITIS}vgg16{_IMAGENET}30\.96G", "vgg16"),
+    (rf"{_VITIS}vgg19{_IMAGENET}39\S*", "vgg19"),
+    # Hailo Model Zoo
+    (r"resnet_v1_50", "resnet50 slim"),
+    (r"efficientnet_lite(\d)", r"efficientnet-lite\1"),
+    (r"mobilenet_v2_(1\.[04])", r"mobilenet v2 \1 imagenet"),
+    (r"resnet_v1_18", "resnet18"),
+    (r"squeezenet_v1\.1", "squeezenet1_1"),
+    (r"ResNet18", "resnet18"),
+    # esp-nn's 66 million multiply-accumulates are those that the publication first stated.
+    (r"MobileNetV3 Small", "mobilenet v3 small"),
+    (r"MLPerf Tiny IC \(ResNet-8\)", "MLPerf Tiny IC ResNet-8"),
+    (r"MLPerf Tiny KWS \(DS-CNN\)", "MLPerf Tiny KWS DS-CNN"),
+    (r"MLPerf Tiny VWW \(MobileNetV1 0\.25 96x96\)", "MLPerf Tiny VWW MobileNetV1-0.25-96"),
+]
+
+_TORCHVISION = {"NVIDIA-AI-IOT/torch2trt docs/benchmarks", "quic/ai-hub-models perf.yaml"}
+
+
+def plain(name: str, source: str = "") -> str:
+    """The name by which the structure of a network is known here; the same if it has no other.
+
+    Args:
+        name: as published.
+        source: title of the publication.
+    """
+    if source in _TORCHVISION and re.fullmatch(r"resnet(50|101|152)", name):
+        return f"{name} torchvision"
+    for pattern, known in _KNOWN:
+        match = re.fullmatch(pattern, name)
+        if match:
+            return match.expand(known)
+    return name
