@@ -13,6 +13,9 @@ OURS = "edgekit"
 FLOAT = "float"
 _RUNTIMES = {"litert": "LiteRT", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
+_POINT, _TIMES, _QAT_POINTS = 1.0, 10, 0.5  # the goals
+_SLOWER = 1.05  # more than medians differ from run to run
+
 
 def tables(rows: Rows) -> str:
     """The summary, for README.md; sections without rows are left out."""
@@ -80,7 +83,7 @@ def _ptq(rows: list[Row]) -> str:
         "lost",
         "latency, edgekit / peer",
     )
-    lines = []
+    lines, pairs = [], []
     for (network, runtime), files in _grouped(rows, "network", "runtime"):
         tools = {
             tool: found
@@ -94,6 +97,7 @@ def _ptq(rows: list[Row]) -> str:
         own, other = tools[ours], tools[peer]
         ahead = _mean(own, "snr_db") >= _mean(other, "snr_db")
         own_snr, other_snr = _spread(own, "snr_db"), _spread(other, "snr_db")
+        pairs.append((own, other))
         lines.append(
             (
                 network,
@@ -107,7 +111,21 @@ def _ptq(rows: list[Row]) -> str:
                 _ratio(own, other),
             )
         )
-    return _table(heads, lines)
+    return f"{_table(heads, lines)}\n\n{_against_peers(pairs)}"
+
+
+def _against_peers(pairs: list[tuple[list[Row], list[Row]]]) -> str:
+    """Where edgekit wins and loses, by the means."""
+    count = len(pairs)
+    snr = sum(_mean(own, "snr_db") > _mean(other, "snr_db") for own, other in pairs)
+    more = [_mean(own, "drop") - _mean(other, "drop") for own, other in pairs]
+    worse = [points for points in more if points > 0]
+    slower = sum(_mean_ratio(own, other) > _SLOWER for own, other in pairs)
+    return (
+        f"By the means, edgekit has more SNR in {snr} of {count}; it loses more of the score in "
+        f"{len(worse)}, by {max(worse, default=0):.2f} points at most; it is more than "
+        f"{_SLOWER - 1:.0%} slower in {slower}."
+    )
 
 
 def _best(tools: dict[str, list[Row]]) -> str | None:
@@ -120,13 +138,24 @@ def _qat(rows: list[Row]) -> str:
         (network, tool, _error(found) or _points(found), _spread(found, "snr_db"))
         for (network, tool), found in _grouped(rows, "network", "tool")
     ]
-    return _table(heads, lines)
+    trained = [
+        f"{network} {_mean(found, 'drop'):.2f}"
+        for (network, tool), found in _grouped(rows, "network", "tool")
+        if tool.startswith("QAT") and _mean(found, "drop") > _QAT_POINTS
+    ]
+    ends = f"; more on {', '.join(trained)}" if trained else " everywhere"
+    return (
+        f"{_table(heads, lines)}\n\nTrained where rounding loses more than 3 points (of each seed "
+        f"alone); that ends within {_QAT_POINTS} points of float{ends}."
+    )
 
 
 def _structured(rows: list[Row]) -> str:
     """Each file of the halved network beside that of the whole one, of the same precision."""
     heads = ("network", "runtime", "precision", "MACs", "points lost", "latency")
     lines = []
+    beyond: dict[str, float] = {}
+    idle: dict[str, list[str]] = {}
     for (network, runtime), files in _grouped(rows, "network", "runtime"):
         for precision in ("fp32", "int8"):
             whole, half = (
@@ -143,13 +172,22 @@ def _structured(rows: list[Row]) -> str:
                     _ratio(half, whole),
                 )
             )
-    return _table(heads, lines)
+            lost = _mean(half, "drop") - _mean(whole, "drop")
+            if lost > _POINT:
+                beyond.setdefault(network, lost)
+            if _mean_ratio(half, whole) >= 1:
+                idle.setdefault(network, []).append(f"{_RUNTIMES[runtime]} {precision}")
+    words = ", ".join(f"{network} ({lost:.2f})" for network, lost in beyond.items()) or "none"
+    slow = "; ".join(f"{network} in {', '.join(where)}" for network, where in idle.items())
+    return f"{_table(heads, lines)}\n\nMore than one point lost: {words}. Not faster: {slow or 'none'}."
 
 
 def _trained(rows: list[Row]) -> str:
     """QAT, and the chain of pruning, clustering and QAT, by edgekit and by tfmot."""
     heads = ("network", "tool", "points lost", "gzip bytes", "smaller than float", "latency µs")
-    lines = []
+    lines: list[tuple[str, ...]] = []
+    reached: list[str] = []
+    missed: list[str] = []
     for (network,), files in _grouped(rows, "network"):
         whole = [row for row in files if row["tool"] == FLOAT]
         for (tool,), found in _grouped(files, "tool"):
@@ -163,7 +201,14 @@ def _trained(rows: list[Row]) -> str:
                     _spread(found, "latency_ms", scale=1000),
                 )
             )
-    return _table(heads, lines)
+            if tool == f"{OURS} chain" and not _error(found):
+                times, lost = _mean_ratio(whole, found, "gzip_bytes"), _mean(found, "drop")
+                words = f"{network} ({times:.1f} times, {lost:.2f} points)"
+                (reached if times >= _TIMES and lost <= _POINT else missed).append(words)
+    return (
+        f"{_table(heads, lines)}\n\n{_TIMES} times smaller than float within one point: "
+        f"{', '.join(reached) or 'none'}. Not: {', '.join(missed) or 'none'}."
+    )
 
 
 def _table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -206,10 +251,19 @@ def _points(rows: list[Row], against: list[Row] | None = None) -> str:
 
 
 def _ratio(rows: list[Row], others: list[Row], key: str = "latency_ms") -> str:
+    return _show(_ratios(rows, others, key), 2)
+
+
+def _mean_ratio(rows: list[Row], others: list[Row], key: str = "latency_ms") -> float:
+    values = _ratios(rows, others, key)
+    return mean(values) if values else float("nan")
+
+
+def _ratios(rows: list[Row], others: list[Row], key: str = "latency_ms") -> list[float]:
     """Of values measured in the same run, seed by seed."""
     by_seed = {row["seed"]: row[key] for row in _with(others, key)}
     pairs = [(row[key], by_seed[row["seed"]]) for row in _with(rows, key) if row["seed"] in by_seed]
-    return _show([value / other for value, other in pairs], 2)
+    return [value / other for value, other in pairs]
 
 
 def _with(rows: list[Row], key: str) -> list[Row]:
