@@ -179,7 +179,8 @@ def _structured(rows: list[Row]) -> str:
                 idle.setdefault(network, []).append(f"{_RUNTIMES[runtime]} {precision}")
     words = ", ".join(f"{network} ({lost:.2f})" for network, lost in beyond.items()) or "none"
     slow = "; ".join(f"{network} in {', '.join(where)}" for network, where in idle.items())
-    return f"{_table(heads, lines)}\n\nMore than one point lost: {words}. Not faster: {slow or 'none'}."
+    ends = f"More than one point lost: {words}. Not faster: {slow or 'none'}."
+    return f"{_table(heads, lines)}\n\n{ends}"
 
 
 def _trained(rows: list[Row]) -> str:
