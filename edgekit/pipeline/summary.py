@@ -8,6 +8,7 @@ from edgekit.pipeline.resources import Resources
 from edgekit.pipeline.rundir import RunDirectory
 from edgekit.pipeline.stages import export
 from edgekit.pipeline.stages.export import Wanted
+from edgekit.schema.memory import MemoryReport
 from edgekit.schema.results import (
     ArtifactResult,
     CheckReport,
@@ -44,6 +45,7 @@ def run_report(run: RunDirectory, resources: Resources, execution: Execution) ->
         artifacts=artifacts,
         profiles=tuple(profile for one in files for profile in _profiles(execution, one)),
         checks=tuple(check for one in files for check in _checks(execution, one)),
+        memory=tuple(plan for one in files for plan in _memory(execution, one)),
         reference_metrics=trained.result["metrics"] if trained else {},
         stages=tuple(
             StageResult(
@@ -95,3 +97,10 @@ def _checks(execution: Execution, one: Wanted) -> list[CheckReport]:
     done = execution.done.get(f"check-{one.key}")
     plain = done.result["checks"] if done else []
     return [CheckReport.model_validate(check) for check in plain]
+
+
+def _memory(execution: Execution, one: Wanted) -> list[MemoryReport]:
+    done = execution.done.get(f"profile-{one.key}")
+    # A run that is resumed may have profiles of a version that kept no plans.
+    plain = done.result.get("memory", []) if done else []
+    return [MemoryReport.model_validate(plan) for plan in plain]

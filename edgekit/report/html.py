@@ -11,6 +11,7 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 from rich.text import Text
 
 from edgekit.base.files import write_text
+from edgekit.report.memory import memory_view
 from edgekit.report.tables import profile_table, run_view, stage_table
 from edgekit.schema.results import RunReport
 
@@ -36,7 +37,9 @@ pre {{{{ font-family: ui-monospace, Menlo, Consolas, monospace; overflow-x: auto
 
 
 def write_html(report: RunReport, path: Path) -> None:
-    """Writes the run's tables, every profile with its method, and its stages to `path`, atomically.
+    """Writes the run's tables, every profile with its method, memory over time, and its stages.
+
+    The file is written atomically.
 
     Raises:
         StorageError: the disk is full.
@@ -50,6 +53,10 @@ def write_html(report: RunReport, path: Path) -> None:
     if report.profiles:
         console.print(Text("\nProfiles", style="bold"))
         console.print(profile_table(report.profiles))
+    if report.memory:
+        console.print(Text("\nMemory over time", style="bold"))
+        for plan in report.memory:
+            console.print(memory_view(plan), Text())
     if report.stages:
         console.print(Text("\nStages", style="bold"))
         console.print(stage_table(report.stages))

@@ -9,6 +9,7 @@ from pydantic import Field
 from edgekit.schema.base import Document
 from edgekit.schema.debugging import LayerDifference
 from edgekit.schema.figure import Figure
+from edgekit.schema.memory import MemoryReport
 from edgekit.schema.names import Format, Precision
 
 
@@ -362,6 +363,7 @@ class RunReport(Document):
 
     Attributes:
         run: the run directory; the paths of artifacts, bundle and report are relative to it.
+        memory: of each file the plan over time, once for all targets whose runtimes plan alike.
         reference_metrics: of the trained float model on the test split.
         passed: whether every stage, every parity check and every budget did.
     """
@@ -371,6 +373,7 @@ class RunReport(Document):
     artifacts: tuple[ArtifactResult, ...]
     profiles: tuple[Profile, ...] = ()
     checks: tuple[CheckReport, ...] = ()
+    memory: tuple[MemoryReport, ...] = ()
     gate: GateReport | None = None
     reference_metrics: dict[str, float] = Field(default_factory=dict)
     stages: tuple[StageResult, ...] = ()

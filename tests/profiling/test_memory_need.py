@@ -9,7 +9,7 @@ from edgekit.base.errors import InputError
 from edgekit.graph.tflite import read_tflite
 from edgekit.profiling.memory.arena import plan
 from edgekit.profiling.memory.need import Runtime, memory_need, runtime_of
-from edgekit.profiling.memory.report import memory_file, memory_graph
+from edgekit.profiling.memory.report import memory_file, memory_graph, memory_plans
 from edgekit.profiling.memory.scratch import tflm_scratch
 from edgekit.profiling.memory.tail import tail_bytes
 from edgekit.profiling.profile import profile_file
@@ -165,3 +165,11 @@ def test_without_the_compiler_the_report_says_so(
     assert report.ram.origin == "estimated"
     assert report.notes[0].startswith("planned as for the CPU, not compiled")
     assert "edgekit[vela]" in report.notes[0]
+
+
+def test_plans_of_many_targets_are_those_that_differ() -> None:
+    graph = make_graph([64, 64], [("NEG", [0], [1])], [0], [1])
+    names = ("raspberry-pi-4", "raspberry-pi-5", MICRO, ETHOS, "jetson-nano")
+    plans = memory_plans(graph, [load_target(name) for name in names], "g.tflite")
+    # The two boards allocate alike, Vela lays out for the Ethos-U, the Jetson takes no .tflite.
+    assert [plan.target for plan in plans] == ["raspberry-pi-4", MICRO]

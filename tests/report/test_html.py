@@ -5,6 +5,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from edgekit.report.html import write_html
+from edgekit.schema.figure import Figure
+from edgekit.schema.memory import MemoryReport, MemoryStep
 from edgekit.schema.results import RunReport
 
 
@@ -58,3 +60,23 @@ def test_the_same_report_gives_the_same_page(report: RunReport, tmp_path: Path) 
     _, first = read(report, tmp_path / "a.html")
     _, again = read(report, tmp_path / "b.html")
     assert first == again
+
+
+def test_memory_over_time_names_the_peak(report: RunReport, tmp_path: Path) -> None:
+    steps = (
+        MemoryStep(index=0, op="CONV_2D", layer="<b>first</b>", live_bytes=1024),
+        MemoryStep(index=1, op="SOFTMAX", layer="last", live_bytes=512),
+    )
+    plan = MemoryReport(
+        artifact="digits.tflite", target="board", arena_bytes=1024, peak_bytes=1024, peak=steps[0],
+        ram=Figure(value=1024, unit="bytes", origin="estimated"), steps=steps, blocks=(),
+        order_peak_bytes=1024, order_arena_bytes=1024, order_exact=False,
+    )  # fmt: skip
+    page, source = read(report.model_copy(update={"memory": (plan,)}), tmp_path / "report.html")
+    assert "Memory over time" in page.text
+    assert "digits.tflite on board: arena 1 KiB" in page.text
+    assert "peak 1 KiB at operator 0, CONV_2D <b>first</b>" in page.text
+    assert "<b>first" not in source
+    bars = [line.count("█") for line in page.text.splitlines() if "█" in line]
+    assert bars == [40, 20]
+    assert "Memory over time" not in read(report, tmp_path / "without.html")[0].text

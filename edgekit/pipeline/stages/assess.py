@@ -92,13 +92,15 @@ def _profile(
 ) -> Callable[[StageContext], Result]:
     def run(context: StageContext) -> Result:
         from edgekit.graph.read import read_graph
+        from edgekit.profiling.memory.report import memory_plans
         from edgekit.profiling.profile import profile_graph
 
         path = artifact_path(context, source)
         graph = read_graph(path)
         profiles = [profile_graph(graph, target, shown, path=path) for target in targets]
         write_json(context.directory / f"{shown}.profiles.json", _dump([*profiles]))
-        return {"profiles": _dump([*profiles])}
+        plans = memory_plans(graph, targets, shown)
+        return {"profiles": _dump([*profiles]), "memory": _dump([*plans])}
 
     return run
 

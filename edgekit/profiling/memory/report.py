@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit.base.errors import InputError
@@ -10,7 +11,7 @@ from edgekit.graph.types import Graph
 from edgekit.profiling.compiled import compiled_memory, compiled_placement, method, ram_bytes
 from edgekit.profiling.compilers import Compiled
 from edgekit.profiling.memory.arena import live_bytes
-from edgekit.profiling.memory.need import memory_need, runtime_of, scratch_of
+from edgekit.profiling.memory.need import Runtime, memory_need, runtime_of, scratch_of
 from edgekit.profiling.memory.order import best_order
 from edgekit.profiling.view import GraphView
 from edgekit.schema.figure import Figure
@@ -32,6 +33,7 @@ def memory_file(path: Path, target: Target) -> MemoryReport:
         MissingDependencyError: the reader of its format is not installed.
     """
     graph = read_graph(path)
+    target = target.running(graph.format)
     if graph.format not in target.runtime.formats:
         takes = ", ".join(target.runtime.formats)
         raise InputError(
@@ -92,6 +94,18 @@ def memory_graph(graph: Graph, target: Target, artifact: str) -> MemoryReport:
         order_arena_bytes=best.arena_bytes,
         order_exact=best.exact,
     )
+
+
+def memory_plans(graph: Graph, targets: Sequence[Target], artifact: str) -> list[MemoryReport]:
+    """A graph's plan on each target that takes it, once for runtimes that plan alike.
+
+    Targets whose compiler lays the memory out have no plan of ours.
+    """
+    first: dict[Runtime, Target] = {}
+    for target in targets:
+        if graph.format in target.runtime.formats and target.compiler is None:
+            first.setdefault(runtime_of(target), target)
+    return [memory_graph(graph, target, artifact) for target in first.values()]
 
 
 def _as_compiled(report: MemoryReport, result: Compiled, saved: int) -> MemoryReport:
