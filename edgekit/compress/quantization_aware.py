@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from edgekit.base.extras import require
 from edgekit.compress.biases import round_biases
 from edgekit.compress.constraints import Constraint, Constraints, constraints_of, distinct
 from edgekit.compress.contract import Pass, PassContext, PassResult, copy_of, run_alone
-from edgekit.compress.decomposition import decompose, may_be_taken_apart
+from edgekit.compress.decomposition import decompose
 from edgekit.compress.distillation import distiller, without_labels
 from edgekit.compress.finetuning import (
     TuneArgs,
@@ -25,13 +25,11 @@ from edgekit.compress.finetuning import (
     tune,
     untreated_rows,
 )
-from edgekit.compress.folding import fold_batch_norm
-from edgekit.compress.kernels import Kernel, Untreated, find_kernels
+from edgekit.compress.kernels import Kernel, find_kernels
 from edgekit.compress.qat_graph import Settings, original_key, quantized_model
-from edgekit.compress.recurrent import quantizable_recurrent
+from edgekit.compress.qat_preparation import Prepared, prepare, treatable, with_outer
 from edgekit.compress.shared_grid import few_bits, share_grids, shared_factors, snap_shared
 from edgekit.data.dataset import Dataset, Split
-from edgekit.models.calls import call_graph
 from edgekit.models.files import as_functional
 from edgekit.runtimes.session import match_names
 from edgekit.schema.plan import QuantizationPlan
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
 _BATCH = 128
 _BITS = 8
 _LAST_RATE = 0.02  # share of the learning rate that a cosine ends at
-_NO_FORM = "there is no quantized form of it; the converter quantizes it by calibration"
 
 
 class QatArgs(TuneArgs):
@@ -109,7 +106,7 @@ class Qat(Pass[QatArgs]):
 
         if fake_quant_layers(model):
             raise PreconditionError("the model is quantized already", hint="run 'qat' once")
-        check_patterns(self.args.skip, _treatable(model))
+        check_patterns(self.args.skip, treatable(model))
         if self.args.strict:
             check_strict(self.args, self._prepared(model).untreated, "trained as quantized")
         check_data(self.args, context, "only calibrate")
@@ -150,7 +147,7 @@ class Qat(Pass[QatArgs]):
                    for name in history | frozen}  # fmt: skip
         snap_shared(made, kept)
         round_biases(made)
-        untreated = untreated_rows(self.args, ready.untreated, _treatable(model))
+        untreated = untreated_rows(self.args, ready.untreated, treatable(model))
         for row in untreated:
             context.tell(f"qat: '{row['layer']}' is not trained as quantized: {row['reason']}")
         report = {
@@ -164,7 +161,7 @@ class Qat(Pass[QatArgs]):
         }
         return PassResult(made, True, report, self.plans())
 
-    def _share(self, made: keras.Model, ready: _Prepared) -> None:
+    def _share(self, made: keras.Model, ready: Prepared) -> None:
         if self.args.codebooks == "kernel":
             share_grids(made, ready.constraints)
 
@@ -210,108 +207,24 @@ class Qat(Pass[QatArgs]):
         if wanted != found:
             raise PostconditionError(f"the outputs were named {wanted}, now {found}")
         new = _by_label(result.model)
-        apart = decompose(before, skip=_with_outer(self._skipped(before)))[0]
+        apart = decompose(before, skip=with_outer(self._skipped(before)))[0]
         for one in constraints_of(apart).kept:
             if np.any(new[original_key(one.kernel)].values[one.kernel.values == 0]):
                 raise PostconditionError(
                     "weights that were pruned are zero no more", where=one.kernel.layer
                 )
 
-    def _prepared(self, model: keras.Model) -> _Prepared:
-        return _prepare(model, self._skipped(model))
+    def _prepared(self, model: keras.Model) -> Prepared:
+        return prepare(model, self._skipped(model))
 
     def _skipped(self, model: keras.Model) -> set[str]:
-        return {name for name in _treatable(model) if self.args.skips(name)}
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A model whose layers are ready to be rewritten, one by one.
-
-    Attributes:
-        model: with composite layers taken apart and normalizations folded.
-        skip: labels of layers whose kernels stay float.
-        origins: what new layers were, by label.
-        folded: rows of the report.
-        untreated: layers that stay as they are.
-        constraints: what the kernels keep, before the normalizations were folded.
-        norms: by label, layers before a normalization was folded into them, and that.
-    """
-
-    model: keras.Model
-    skip: frozenset[str]
-    origins: dict[str, str]
-    folded: list[dict[str, Any]]
-    untreated: list[Untreated]
-    constraints: Constraints
-    norms: dict[str, tuple[Any, Any]]
-
-
-def _prepare(model: keras.Model, skipped: set[str]) -> _Prepared:
-    skip = _with_outer(skipped)
-    apart, origins, composite = decompose(model, skip=skip)
-    folded, folding = fold_batch_norm(apart)
-    flat, scales, norms = decompose(folded, skip=skip, norms=True)
-    recurrent, loops = quantizable_recurrent(flat)
-    known = {one.layer: one for one in (*composite, *norms, *loops)}
-    layers = {call.label: call.layer for call in call_graph(apart).calls}
-    return _Prepared(
-        model=flat,
-        skip=skip,
-        origins={**origins, **{new: origins.get(old, old) for new, old in scales.items()}},
-        folded=folding["layers"],
-        untreated=_untreated(flat, recurrent, known),
-        constraints=constraints_of(apart),
-        norms={
-            row["into"]: (layers[row["into"]], layers[row["layer"]]) for row in folding["layers"]
-        },
-    )
-
-
-def _with_outer(skipped: set[str]) -> frozenset[str]:
-    """What is skipped within a layer keeps the layer around it as it is."""
-    return frozenset("/".join(label.split("/")[:depth + 1])
-                     for label in skipped for depth in range(label.count("/") + 1))  # fmt: skip
-
-
-def _treatable(model: keras.Model) -> set[str]:
-    """The labels of the layers that are trained as quantized, and of those around their kernels."""
-    names = {kernel.layer for kernel in find_kernels(model)[0]}
-    calls = {call.label for call in call_graph(model).calls}
-    around = {"/".join(n.split("/")[:depth]) for n in names for depth in range(1, n.count("/") + 1)}
-    return names | (around & calls) | may_be_taken_apart(model)
+        return {name for name in treatable(model) if self.args.skips(name)}
 
 
 def _samples(dataset: Dataset | None) -> Split | None:
     """The calibration split, or the training split where there is none."""
     splits = [] if dataset is None else [dataset.calibration, dataset.train]
     return next((split for split in splits if len(split)), None)
-
-
-def _untreated(
-    model: keras.Model, recurrent: set[str], known: dict[str, Untreated]
-) -> list[Untreated]:
-    """The layers whose weights stay float in training, and why.
-
-    Args:
-        model: as it is about to be rewritten.
-        recurrent: labels of the recurrent layers that have a quantized form.
-        known: layers that are known to have none, by label.
-    """
-    from edgekit.models.fakequant import quantized_class
-
-    kernels, others = find_kernels(model)
-    treated = {c.label for c in call_graph(model).calls if quantized_class(type(c.layer))}
-    # The rows of an embedding are values that are looked up: the range of the result is theirs.
-    looked_up = {other.layer for other in others if other.kind == "Embedding"}
-    found = dict(known)
-    weighty = {**{k.layer: k.kind for k in kernels}, **{o.layer: o.kind for o in others}}
-    for label, kind in weighty.items():
-        folders = label.split("/")
-        around = {"/".join(folders[:depth]) for depth in range(1, len(folders) + 1)}
-        if label not in treated | looked_up and not around & (recurrent | set(known)):
-            found[label] = Untreated(label, kind, _NO_FORM)
-    return list(found.values())
 
 
 def calibrate(model: keras.Model, samples: Split) -> None:
