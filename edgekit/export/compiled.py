@@ -22,6 +22,32 @@ from edgekit.profiling.placement import COMPILED
 from edgekit.profiling.targets import load_target
 from edgekit.schema.artifact import Preprocessing, Sidecar, TensorInfo
 from edgekit.schema.names import Format
+from edgekit.schema.target import Target
+
+
+def compiled_for(
+    format: Format,  # noqa: A002 the word used everywhere
+    target_name: str | None,
+) -> tuple[Target, dict[str, str]]:
+    """The target to compile for, and what its compiler is told.
+
+    Raises:
+        InputError: no target is given, it is unknown, or its compiler is another.
+    """
+    if target_name is None:
+        raise InputError(
+            f"{format} files are compiled for a target, which is not given",
+            where="--target",
+            hint="for example --target ethos-u55-128",
+        )
+    target = load_target(target_name)
+    if target.compiler is None or target.compiler.name != format:
+        raise InputError(
+            f"files for {target.name} are not made by {format}",
+            where="--target",
+            hint="for example --target ethos-u55-128",
+        )
+    return target, target.compiler.options
 
 
 def compile_master(
@@ -55,17 +81,9 @@ def compile_master(
             not have the inputs and outputs of its master.
         MissingDependencyError: the compiler is not installed.
     """
-    if target_name is None:
-        raise InputError(
-            f"{format} files are compiled for a target, which is not given",
-            where="--target",
-            hint="for example --target ethos-u55-128",
-        )
-    target = load_target(target_name)
-    if target.compiler is None or target.compiler.name != format:
-        raise InputError(f"files for {target.name} are not made by {format}", where="--target")
+    target, options = compiled_for(format, target_name)
     source = read_graph(master)
-    result = COMPILERS.get(format)(master, source, target.compiler.options)
+    result = COMPILERS.get(format)(master, source, options)
     output.write_bytes(result.model)
     made = read_graph(output)
     own = sum(op.name in COMPILED for op in made.ops)

@@ -57,7 +57,8 @@ def export_files(
         progress: told what is being made.
 
     Raises:
-        InputError: bad names, or samples or a plan are needed and not given.
+        InputError: bad names, or samples, a plan or a target are needed and not given, or a
+            target is given that no format is compiled for.
         ConversionError: a converter failed, died, or passed a limit.
         ParityError: a converted file computes something else.
     """
@@ -65,6 +66,7 @@ def export_files(
 
     kinds = [cast("Format", _known(name, "format", FORMATS)) for name in formats]
     levels = [cast("Precision", _known(name, "precision", PRECISIONS)) for name in precisions]
+    _check_target(kinds, target)
     x = load_samples(data)[0] if data is not None else None
     pairs: list[tuple[Format, Precision]]
     if source.suffix == ".tflite":
@@ -78,6 +80,22 @@ def export_files(
         else:
             made = _convert(source, paths, x, opset, target, worker, progress)
     return ExportReport(artifacts=tuple(made), directory=str(next(iter(paths.values())).parent))
+
+
+def _check_target(kinds: Sequence[Format], target: str | None) -> None:
+    """Said before any work: a wrong target would else be found after the conversion."""
+    from edgekit.export.compiled import compiled_for
+    from edgekit.export.exporter import EXPORTERS
+
+    compiled = [kind for kind in kinds if EXPORTERS.get(kind).compiled]
+    for kind in compiled:
+        compiled_for(kind, target)
+    if target is not None and not compiled:
+        raise InputError(
+            f"nothing in format {', '.join(kinds)} is compiled for a target",
+            where="--target",
+            hint="leave it out, or ask for --format vela",
+        )
 
 
 def _default(kind: Format) -> tuple[Precision, ...]:

@@ -20,6 +20,10 @@ from edgekit.cli.main import run
         (["--format", "onnx", "--precision", "int-8"], "did you mean 'int8'"),
         (["--format", "onnx", "--format", "tflite", "-o", "x.onnx"], "2 are to be made"),
         (["--format", "onnx", "-o", "x.tflite"], "ends in .onnx"),
+        (["--format", "vela"], "compiled for a target, which is not given"),
+        (["--format", "vela", "-t", "raspberry-pi-4"], "not made by vela"),
+        (["--format", "vela", "-t", "ethos-u55-12"], "did you mean 'ethos-u55-128'"),
+        (["--format", "tflite", "-t", "ethos-u55-128"], "leave it out, or ask for --format vela"),
     ],
 )
 def test_usage_errors(
