@@ -92,6 +92,8 @@ def _render(console: Console, report: CheckReport) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from edgekit.schema.units import show_bytes, show_figure
+
     console.print(f"{report.artifact} on {report.target}: {report.verdict}", markup=False)
     faults = [("", "", finding) for finding in report.findings]
     faults += [
@@ -107,9 +109,11 @@ def _render(console: Console, report: CheckReport) -> None:
         console.print(table)
     for name, figure in report.memory.items():
         if figure.value is not None:
+            given = figure.origin is None
+            size = show_bytes(figure.value) if given else show_figure(figure)
             origin = figure.origin or "published"
             title = name.replace("_", " ")
-            console.print(f"{title}: {figure.value:,.0f} bytes {origin}", markup=False)
+            console.print(f"{title}: {size}, {origin}", markup=False)
 
 
 def _render_fixes(console: Console, report: FixReport) -> None:

@@ -20,6 +20,7 @@ READERS: Registry[Callable[[Path], Graph]] = Registry(
     },
     group="readers",
 )
+_KERAS = (".keras", ".h5")  # inspected and exported, not read as a graph
 
 
 def read_graph(path: Path) -> Graph:
@@ -35,6 +36,7 @@ def read_graph(path: Path) -> Graph:
         raise ModelFileError(
             f"unknown model format '{path.suffix or path.name}'",
             where=str(path),
-            hint=f"formats: {', '.join(sorted(SUFFIXES))}",
+            hint=f"formats: {', '.join(sorted(SUFFIXES))}"
+            + (f"; edgekit export {path.name} makes them" if path.suffix in _KERAS else ""),
         )
     return READERS.get(SUFFIXES[path.suffix])(path)

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
-from edgekit.profiling.compiled import compiled_memory, compiled_placement, method, ram_bytes
+from edgekit.profiling.compiled import (
+    compiled_flash,
+    compiled_memory,
+    compiled_placement,
+    method,
+    ram_bytes,
+)
 from edgekit.profiling.compilers import Compiled
 from edgekit.profiling.memory.need import memory_need, runtime_of
 from edgekit.profiling.partition_report import cache_figures, partition_findings
@@ -122,8 +128,10 @@ def _memory(
             _does_not_fit("ram", ram, limit, "use a smaller input, fewer channels, or int8")
         )
     if spec.flash_bytes is not None and need.flash is not None:
-        flash = int(need.flash.value or 0)
         figures["flash_needed"] = need.flash
+        if compiled is not None and compiled.left_to_cpu < len(compiled.ops):
+            figures["flash_needed"] = compiled_flash(need.flash, compiled, graph.file_bytes)
+        flash = int(figures["flash_needed"].value or 0)
         figures["flash_available"] = _given(spec.flash_bytes, target)
         if flash > spec.flash_bytes:
             faults.append(

@@ -22,6 +22,15 @@ def test_unknown_suffix(tmp_path: Path) -> None:
     assert caught.value.hint == "formats: .onnx, .tflite, .xml"
 
 
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_keras_file_is_exported_first(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"x")
+    with pytest.raises(ModelFileError) as caught:
+        read_graph(path)
+    assert f"edgekit export model{suffix}" in (caught.value.hint or "")
+
+
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_graph(tmp_path / "model.tflite")

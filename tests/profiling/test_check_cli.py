@@ -52,6 +52,14 @@ def test_check_shows_the_rule_and_its_severity(
     assert softmax["layer"] == report["ops"][-1]["layer"]
 
 
+def test_sizes_have_units_intervals_and_an_origin(output: Any, small_tflite: Path) -> None:
+    shown = output("check", str(small_tflite), "--target", "stm32-l4r5-tflm")
+    lines = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
+    assert lines["ram available"] == "640 KiB, published"
+    assert lines["runtime code"] == "~97 KiB (75.2 to 119), estimated"
+    assert lines["model"].endswith("KiB, measured")
+
+
 def test_the_rules_of_a_target(output: Any, tmp_path: Path) -> None:
     shown = output("targets", "rules", str(xnnpack_target(tmp_path)))
     assert "fast kernels" in shown

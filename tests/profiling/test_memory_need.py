@@ -7,6 +7,7 @@ import pytest
 from edgekit.base import extras
 from edgekit.base.errors import InputError
 from edgekit.graph.tflite import read_tflite
+from edgekit.profiling.check import check_file
 from edgekit.profiling.memory.arena import plan
 from edgekit.profiling.memory.need import Runtime, memory_need, runtime_of
 from edgekit.profiling.memory.report import memory_file, memory_graph, memory_plans
@@ -173,3 +174,14 @@ def test_plans_of_many_targets_are_those_that_differ() -> None:
     plans = memory_plans(graph, [load_target(name) for name in names], "g.tflite")
     # The two boards allocate alike, Vela lays out for the Ethos-U, the Jetson takes no .tflite.
     assert [plan.target for plan in plans] == ["raspberry-pi-4", MICRO]
+
+
+@pytest.mark.skipif(not extras.have("ethosu"), reason="vela is not installed")
+def test_check_and_memory_count_the_same_flash(shared: Path) -> None:
+    path, target = shared / "models/mlperf_tiny_ic_int8.tflite", load_target(ETHOS)
+    checked = check_file(path, target).memory
+    report = memory_file(path, target)
+    assert report.flash is not None
+    assert checked["flash_needed"].value == report.flash.value
+    assert (checked["flash_needed"].value or 0) >= (checked["flash"].value or 0)
+    assert checked["ram_needed"].value == report.ram.value

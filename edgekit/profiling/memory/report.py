@@ -8,7 +8,13 @@ from pathlib import Path
 from edgekit.base.errors import InputError
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
-from edgekit.profiling.compiled import compiled_memory, compiled_placement, method, ram_bytes
+from edgekit.profiling.compiled import (
+    compiled_flash,
+    compiled_memory,
+    compiled_placement,
+    method,
+    ram_bytes,
+)
 from edgekit.profiling.compilers import Compiled
 from edgekit.profiling.memory.arena import live_bytes
 from edgekit.profiling.memory.need import Runtime, memory_need, runtime_of, scratch_of
@@ -48,7 +54,7 @@ def memory_file(path: Path, target: Target) -> MemoryReport:
     if compiled.result is None:
         note = f"planned as for the CPU, not compiled: {compiled.missing}"
         return report.model_copy(update={"notes": (note,)})
-    return _as_compiled(report, compiled.result, graph.file_bytes - len(compiled.result.model))
+    return _as_compiled(report, compiled.result, graph.file_bytes)
 
 
 def memory_graph(graph: Graph, target: Target, artifact: str) -> MemoryReport:
@@ -108,13 +114,13 @@ def memory_plans(graph: Graph, targets: Sequence[Target], artifact: str) -> list
     return [memory_graph(graph, target, artifact) for target in first.values()]
 
 
-def _as_compiled(report: MemoryReport, result: Compiled, saved: int) -> MemoryReport:
+def _as_compiled(report: MemoryReport, result: Compiled, source_bytes: int) -> MemoryReport:
     """The report with the memory that the compiler lays out.
 
     Args:
         report: of the source file.
         result: the compiler's.
-        saved: bytes that the compiled file is shorter by.
+        source_bytes: size of the source file.
     """
     if result.left_to_cpu == len(result.ops):
         note = f"{result.compiler} left every operator to the CPU: planned as for that"
@@ -122,12 +128,7 @@ def _as_compiled(report: MemoryReport, result: Compiled, saved: int) -> MemoryRe
     size = ram_bytes(result)
     if not size:  # it says nothing of it
         return report
-    flash = report.flash
-    if flash is not None:
-        ends = {name: getattr(flash, name) for name in ("low", "value", "high")}
-        ends = {name: end if end is None else end - saved for name, end in ends.items()}
-        words = f"{flash.method}, as {result.compiler} writes it"
-        flash = flash.model_copy(update={**ends, "method": words})
+    flash = report.flash and compiled_flash(report.flash, result, source_bytes)
     parts = {name: part for name, part in compiled_memory(result).items() if "flash" not in name}
     kept = [name for name in _KEPT if name in report.parts]
     return report.model_copy(
