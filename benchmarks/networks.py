@@ -296,6 +296,7 @@ _FAMILIES: list[tuple[str, Callable[..., Any]]] = [
     (r"resnet_v2_152(?:_299)?", partial(_application, attribute="ResNet152V2", size="299")),
     (r"efficientnet_b4", partial(_application, attribute="EfficientNetB4", size="380")),
     (r"efficientnet_v2_s", partial(_application, attribute="EfficientNetV2S", size="384")),
+    (r"efficientnet-edgetpu[- ]\(?(?P<size>[sml])\)?", zoo.efficientnet_edgetpu),
     (r"mnasnet05", partial(_mnasnet, alpha="0.5")),
     (r"alexnet", zoo.alexnet),
     (r"squeezenet(?P<version>1_[01])", zoo.squeezenet),

@@ -6,6 +6,7 @@ are left out.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 _VGG = {"11": (1, 1, 2, 2, 2), "13": (2, 2, 2, 2, 2)}
@@ -169,6 +170,38 @@ def resnet(depth: str, variant: str) -> Any:
                 x = _pooled(x, 1)
             x = layers.ReLU()(layers.Add()([x, inner]))
     return _model(inputs, _headed(x))
+
+
+def efficientnet_edgetpu(size: str) -> Any:
+    """EfficientNet-EdgeTPU (Gupta and Tan 2019): the first stages expand by full convolutions.
+
+    Those have their stride in the projection, as in the authors' code.
+    """
+    layers = _layers()
+    width, depth, pixels = {"s": (1.0, 1.0, 224), "m": (1.0, 1.1, 240), "l": (1.2, 1.4, 300)}[size]
+    stages = [  # repeats, kernel, stride, expansion, channels, whether by a full convolution
+        (1, 3, 1, 4, 24, True), (2, 3, 2, 8, 32, True), (4, 3, 2, 8, 48, True),
+        (5, 5, 2, 8, 96, False), (4, 5, 1, 8, 144, False), (2, 5, 2, 8, 192, False),
+    ]  # fmt: skip
+
+    def wide(channels: int) -> int:
+        return int(channels * width + 4) // 8 * 8
+
+    inputs = _input(pixels, pixels, 3)
+    x = _conv(inputs, wide(32), 3, 2)
+    for stage, (repeats, kernel, first, expansion, channels, full) in enumerate(stages):
+        for index in range(math.ceil(repeats * depth)):
+            stride, before = 1 if index else first, x
+            inner = expansion * (x.shape[-1] if stage else wide(24))
+            if full:
+                x = _conv(x, inner, kernel)
+            else:
+                x = _conv(x, inner, 1)
+                x = layers.DepthwiseConv2D(kernel, stride, "same", activation="relu")(x)
+            x = layers.Conv2D(wide(channels), 1, stride if full else 1)(x)
+            if stage and stride == 1 and before.shape[-1] == x.shape[-1]:
+                x = layers.Add()([before, x])
+    return _model(inputs, layers.Softmax()(_headed(_conv(x, wide(1280), 1))))
 
 
 def yamnet() -> Any:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from edgekit.graph.types import Graph
 from edgekit.profiling.cost import OpTime, crossing_seconds, op_time
+from edgekit.profiling.edgetpu_cache import parameter_cache
 from edgekit.profiling.placement import COMPILED, OpPlacement
+from edgekit.profiling.rules.edgetpu import RULES as EDGETPU
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work
 from edgekit.schema.names import Precision
@@ -65,7 +67,7 @@ def estimate(
         charged = target.precisions.get(work.precision)
         if work.macs and (charged is None or charged not in processors[place.where].costs):
             return f"no measurements of {work.precision} on this target's {place.where}"
-    shares = _streamed_shares(loads, placed, processors)
+    shares = _streamed_shares(view, loads, placed, processors)
     busy: dict[str, float] = defaultdict(float)
     times = []
     for work, place in zip(loads, placed, strict=True):
@@ -80,7 +82,11 @@ def estimate(
         times.append(time)
         busy[processor.name] += time.seconds
     crossing = _crossings(view.graph, placed, processors, busy)
-    used = {place.where for place, time in zip(placed, times, strict=True) if time.seconds}
+    used = {
+        place.where
+        for work, place in zip(loads, placed, strict=True)
+        if work.bytes and not work.free
+    }
     fixed = 0.0
     main = _main_precision(loads)
     for name in used:
@@ -118,18 +124,38 @@ def _main_precision(loads: Sequence[Work]) -> Precision:
 
 
 def _streamed_shares(
-    loads: Sequence[Work], placed: Sequence[OpPlacement], processors: Mapping[str, Processor]
+    view: GraphView,
+    loads: Sequence[Work],
+    placed: Sequence[OpPlacement],
+    processors: Mapping[str, Processor],
 ) -> dict[str, float]:
-    """Share of each processor's weights that does not fit its parameter cache."""
+    """Bytes over the link for a byte of each processor's weights, as the file has them."""
     held: dict[str, int] = defaultdict(int)
     for work, place in zip(loads, placed, strict=True):
         if place.where and not work.free:
             held[place.where] += work.weight_bytes
     return {
-        name: max(0.0, 1 - (processors[name].parameter_cache_bytes or 0) / total)
+        name: streamed_bytes(view, loads, placed, processors[name]) / total
         for name, total in held.items()
         if total and processors[name].parameter_cache_bytes is not None
     }
+
+
+def streamed_bytes(
+    view: GraphView, loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
+) -> int:
+    """Bytes of weights that a processor's parameter cache cannot keep from run to run."""
+    cache = processor.parameter_cache_bytes
+    if cache is None:
+        return 0
+    if processor.rules == EDGETPU.name:
+        return parameter_cache(view, placed, processor.name, cache).streamed
+    held = sum(
+        work.weight_bytes
+        for work, place in zip(loads, placed, strict=True)
+        if place.where == processor.name and not work.free
+    )
+    return max(0, held - cache)
 
 
 def crossing_bytes(graph: Graph, placed: Sequence[OpPlacement], processor: str) -> int:

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from edgekit.graph.read import read_graph
 from edgekit.profiling.check import check_file, check_graph
 from edgekit.profiling.edgetpu_cache import RESERVED_BYTES, ParameterCache, parameter_cache
+from edgekit.profiling.estimate import Estimate, estimate
 from edgekit.profiling.partition import first_subgraph
 from edgekit.profiling.placement import place
 from edgekit.profiling.targets import load_target
 from edgekit.profiling.view import GraphView
+from edgekit.profiling.work import works
 from tests.profiling.graphs import GraphMaker, small_cnn
 
 CORAL = load_target("coral-usb")
@@ -222,3 +224,19 @@ def test_weights_beyond_the_cache_are_streamed() -> None:
     dense = GraphMaker((1, 256))
     dense.op("FULLY_CONNECTED", "dense", (1, 256), weights=((256, 256),), macs=1 << 16)
     assert cache_of(dense).cached == 66 * 1024  # by the compiler's log
+
+
+def test_what_is_streamed_is_charged_over_the_link() -> None:
+    make = GraphMaker((1, 2048))
+    for _ in range(2):
+        make.op("FULLY_CONNECTED", "dense", (1, 2048), weights=((2048, 2048),), macs=1 << 22)
+    view = GraphView(make.graph())
+    placed = place(view, CORAL)
+    found = estimate(view, list(works(view)), placed, CORAL)
+    assert isinstance(found, Estimate)
+    link = CORAL.processors[0].link
+    assert link is not None
+    streamed = parameter_cache(view, placed, "edgetpu", CACHE).streamed
+    assert streamed > RESERVED_BYTES, "8 MB of weights would fit if nothing were reserved"
+    seconds = sum(time.stream for time in found.ops)
+    assert seconds == pytest.approx(streamed / (link.gb_per_s * 1e9))

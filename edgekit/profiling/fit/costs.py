@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edgekit.base.errors import TargetError, did_you_mean
 from edgekit.graph.types import Graph
 from edgekit.profiling.cost import kernel_terms
-from edgekit.profiling.estimate import Estimate, crossing_bytes, estimate
+from edgekit.profiling.estimate import Estimate, crossing_bytes, estimate, streamed_bytes
 from edgekit.profiling.fit import residuals as stats
 from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.fit.parameters import PARAMETERS, Parameter, ParameterSet
@@ -349,18 +349,16 @@ def _score(design: _Design, parameters: ParameterSet, rows: NDArray[np.int_]) ->
 def _amounts(measured: Sample, target: Target, processor: str) -> Mapping[Parameter, float]:
     """Amounts of each term in one inference, on one processor."""
     totals: dict[Parameter, float] = defaultdict(float, {"inference": 1.0})
-    held = 0
     for work, where in zip(measured.loads, measured.placed, strict=True):
         if where.where == processor:
-            held += 0 if work.free else work.weight_bytes
             for name, amount in kernel_terms(work).items():
                 totals[name] += amount
     hardware = next(p for p in target.processors if p.name == processor)
     if hardware.link:
-        cache = hardware.parameter_cache_bytes
-        streamed = 0 if cache is None else max(0, held - cache)
-        crossing = crossing_bytes(measured.view.graph, measured.placed, processor)
-        totals["link"] = streamed + crossing
+        totals["link"] = float(
+            streamed_bytes(measured.view, measured.loads, measured.placed, hardware)
+            + crossing_bytes(measured.view.graph, measured.placed, processor)
+        )
     return totals
 
 
