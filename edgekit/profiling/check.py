@@ -43,6 +43,7 @@ def check_graph(
     `does_not_fit` if a memory is too small, else `fallback` if operators run on a lesser
     processor than the first, else `ok`.
     """
+    target = target.running(graph.format)
     if graph.format not in target.runtime.formats:
         return CheckReport(
             artifact=artifact,

@@ -96,6 +96,7 @@ def op_time(
     memory: MemorySpec,
     *,
     streamed_share: float = 0.0,
+    factor: float = 1.0,
 ) -> OpTime:
     """Time of one operator on one processor.
 
@@ -105,6 +106,7 @@ def op_time(
         costs: of the precision that it is charged by.
         memory: of the target.
         streamed_share: share of the weights that do not fit the processor's parameter cache.
+        factor: of a table of kernels, on what the costs say; waiting for the memory is in it.
     """
     if work.free:
         return OpTime(0.0, 0.0, 0.0)
@@ -124,14 +126,14 @@ def op_time(
         for term, amount in terms.items()
         if term not in (own, "op")
     )
-    in_cache = work.bytes <= memory.cache_bytes
+    no_wait = costs.kernels is not None or work.bytes <= memory.cache_bytes
     stream = 0.0
     if processor.link and streamed_share:
         stream = streamed_share * work.weight_bytes / (processor.link.gb_per_s * _GIGA)
     return OpTime(
-        kernel=arithmetic + moved * _NS,
-        memory=0.0 if in_cache else work.bytes / (memory.bandwidth_gb_s * _GIGA),
-        dispatch=costs.ns.get("op", 0.0) * _NS,
+        kernel=factor * (arithmetic + moved * _NS),
+        memory=0.0 if no_wait else work.bytes / (memory.bandwidth_gb_s * _GIGA),
+        dispatch=factor * costs.ns.get("op", 0.0) * _NS,
         stream=stream,
         extrapolated=extrapolated,
     )

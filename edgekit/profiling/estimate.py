@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgekit.graph.types import Graph
 from edgekit.profiling.cost import OpTime, crossing_seconds, op_time
 from edgekit.profiling.edgetpu_cache import parameter_cache
+from edgekit.profiling.kernels.factors import factors
 from edgekit.profiling.placement import COMPILED, OpPlacement
 from edgekit.profiling.rules.edgetpu import RULES as EDGETPU
 from edgekit.profiling.view import GraphView
@@ -68,17 +69,25 @@ def estimate(
         if work.macs and (charged is None or charged not in processors[place.where].costs):
             return f"no measurements of {work.precision} on this target's {place.where}"
     shares = _streamed_shares(view, loads, placed, processors)
+    charged_by = [
+        charged_costs(processors[place.where or ""], work.precision, target)
+        for work, place in zip(loads, placed, strict=True)
+    ]
+    by_shape = factors(view, loads, [costs.kernels for costs in charged_by])
     busy: dict[str, float] = defaultdict(float)
     times = []
-    for work, place in zip(loads, placed, strict=True):
+    for work, place, costs, factor in zip(loads, placed, charged_by, by_shape, strict=True):
         processor = processors[place.where or ""]
         time = op_time(
             work,
             processor,
-            charged_costs(processor, work.precision, target),
+            costs,
             target.memory,
             streamed_share=shares.get(processor.name, 0.0),
+            factor=factor.value,
         )
+        if factor.extrapolated is not None:
+            time = replace(time, extrapolated=factor.extrapolated)
         times.append(time)
         busy[processor.name] += time.seconds
     crossing = _crossings(view.graph, placed, processors, busy)

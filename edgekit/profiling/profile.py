@@ -83,6 +83,7 @@ def profile_graph(
 def profile_subject(subject: Subject, target: Target) -> Profile:
     """As `profile_graph`, for a graph that is profiled on several targets."""
     view = subject.view
+    target = target.running(view.graph.format)
     if view.graph.format not in target.runtime.formats:
         return _unknown(view.graph, target, subject.artifact)
     if target.compiler is not None and not target.processors[0].costs:

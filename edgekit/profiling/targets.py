@@ -24,9 +24,14 @@ def target_names() -> list[str]:
 def load_target(name_or_path: str) -> Target:
     """A shipped target by its name, or any target by the path of its .yaml file.
 
+    `FILE@2` is a calibrated target with two threads (`Target.variants`).
+
     Raises:
-        TargetError: there is none, or its file cannot be used.
+        TargetError: there is none, its file cannot be used, or it has no such threads.
     """
+    name, at, threads = name_or_path.rpartition("@")
+    if at and threads.isdigit():
+        return _with_threads(load_target(name), int(threads))
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         return read_target(path)
@@ -35,6 +40,21 @@ def load_target(name_or_path: str) -> Target:
             f"unknown target '{name_or_path}'", hint=did_you_mean(name_or_path, target_names())
         )
     return _load_shipped(name_or_path)
+
+
+def _with_threads(target: Target, threads: int) -> Target:
+    """A target whose runtime, and whose variants, have so many threads."""
+    runtimes = (target.runtime, *(variant.runtime for variant in target.variants))
+    same = [runtime for runtime in runtimes if runtime.threads == threads]
+    if not same:
+        known = sorted({runtime.threads for runtime in runtimes if runtime.threads})
+        raise TargetError(
+            f"{target.name} was not measured with {threads} threads",
+            hint=f"it has {', '.join(map(str, known))}" if known else None,
+        )
+    changed = target.running(same[0].formats[0], threads)
+    plural = "s" if threads > 1 else ""
+    return changed.model_copy(update={"name": f"{target.name}-{threads}-thread{plural}"})
 
 
 @cache

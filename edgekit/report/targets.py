@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edgekit.schema.power import PowerSpec, Vehicle
 from edgekit.schema.results import Ranking
-from edgekit.schema.target import FitSpec, PredictionError, Target
+from edgekit.schema.target import FitSpec, PredictionError, Target, Variant
 from edgekit.schema.units import show_bytes, show_figure
 
 
@@ -63,6 +63,8 @@ def _rows(target: Target) -> Iterator[tuple[str, str]]:
             for name, own in processor.costs.items()
         )
         yield f"processor {processor.name}", f"rules {processor.rules}; costs: {costs or 'none'}"
+    for variant in target.variants:
+        yield from _variant(variant)
     if target.compiler:
         yield "compiler", f"{target.compiler.name}: its answer takes the place of estimates"
     yield "RAM", f"{show_bytes(memory.ram_bytes)}, {memory.bandwidth_gb_s:g} GB/s"
@@ -83,6 +85,16 @@ def _rows(target: Target) -> Iterator[tuple[str, str]]:
             yield f"error of {what}, {name}", _error(error)
     yield from ((f"assumed {key}", reason) for key, reason in target.assumed.items())
     yield from ((f"source {one.id}", f"{one.title} {one.url}") for one in target.sources)
+
+
+def _variant(variant: Variant) -> Iterator[tuple[str, str]]:
+    runtime = variant.runtime
+    name = f"{runtime.name} {runtime.version or ''}".strip() + f", {runtime.threads} threads"
+    for precision, costs in variant.costs.items():
+        error = (variant.error or {}).get(precision)
+        far = "" if error is None else f"; {_error(error)}"
+        text = f"{', '.join(runtime.formats)}; {costs.origin} ({costs.measurements} measurements)"
+        yield f"{name}, {precision}", text + far
 
 
 def _power(power: PowerSpec) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from edgekit.base.errors import TargetError
 from edgekit.schema.base import Document
 from edgekit.schema.compiler import CompilerSpec
+from edgekit.schema.kernels import KernelTable
 from edgekit.schema.names import Format, Origin, Precision
 from edgekit.schema.power import ActivePower, PowerSpec, Vehicle
 from edgekit.schema.yamlfile import parse_yaml, read_yaml, validate
@@ -120,6 +121,11 @@ class KernelCosts(Document):
     seen: tuple[str, ...] = Field((), description="operator classes that the fit saw")
     seen_macs: tuple[int, int] | None = Field(
         None, description="multiply-accumulates of the smallest and the largest network of the fit"
+    )
+    kernels: KernelTable | None = Field(
+        None,
+        description="factors on these costs by the shape of the kernel; the memory's limit is "
+        "then in them (edgekit calibrate)",
     )
 
     @field_validator("ns")
@@ -236,6 +242,15 @@ class Zeros(Document):
     why: str
 
 
+class Variant(Document):
+    """The same hardware with another runtime, or with another number of threads."""
+
+    runtime: RuntimeSpec
+    rules: str = Field(description="name of the rule set of the target's first processor")
+    costs: dict[Precision, KernelCosts]
+    error: dict[Precision, PredictionError] | None = None
+
+
 class Target(Document):
     """Hardware with its runtime, as predictions and checks see it."""
 
@@ -262,6 +277,9 @@ class Target(Document):
     compiler: CompilerSpec | None = Field(
         None, description="whose answer, where it is installed, takes the place of estimates"
     )
+    variants: tuple[Variant, ...] = Field(
+        (), description="for files in formats that `runtime` does not take, and other threads"
+    )
     memory: MemorySpec
     power: PowerSpec | None = None
     vehicle: Vehicle | None = None
@@ -277,6 +295,26 @@ class Target(Document):
     assumed: dict[str, str] = Field(
         default_factory=dict, description="key of an unpublished figure, and the reason for it"
     )
+
+    def running(self, kind: Format, threads: int | None = None) -> Target:
+        """The target with the runtime that takes a format, and with a number of threads.
+
+        Itself, if its runtime does or if no variant fits: whoever asks sees that it does not.
+        """
+        wanted = self.runtime.threads if threads is None else threads
+        if kind in self.runtime.formats and wanted == self.runtime.threads:
+            return self
+        for variant in self.variants:
+            if kind in variant.runtime.formats and variant.runtime.threads == wanted:
+                first = {"rules": variant.rules, "costs": variant.costs}
+                processor = self.processors[0].model_copy(update=first)
+                changes = {
+                    "runtime": variant.runtime,
+                    "processors": (processor, *self.processors[1:]),
+                    "error": variant.error,
+                }
+                return self.model_copy(update=changes)
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Target:
@@ -310,6 +348,7 @@ def _sources_used(target: Target) -> Iterator[str]:
         *target.measurements,
         *(processor.link for processor in target.processors),
         *(costs for processor in target.processors for costs in processor.costs.values()),
+        *(costs for variant in target.variants for costs in variant.costs.values()),
         *(own for known in _operators(target).values() for own in known.values()),
     ]
     for part in parts:

@@ -1,0 +1,182 @@
+"""Tables of kernels: interpolation against scikit-learn, the fit, and target files with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from edgekit.base.errors import TargetError
+from edgekit.profiling.fit.kernels import Observation, fit_kernels, predict_seconds
+from edgekit.profiling.kernels.factors import factors
+from edgekit.profiling.kernels.interpolation import covariance, interpolate
+from edgekit.profiling.kernels.shapes import kernel_shape
+from edgekit.profiling.profile import profile_graph
+from edgekit.profiling.targets import load_target
+from edgekit.profiling.view import GraphView
+from edgekit.profiling.work import works
+from edgekit.schema.kernels import KernelRows, KernelTable, rows_text
+from edgekit.schema.target import RuntimeSpec, Target, Variant, parse_target
+from tests.profiling.graphs import small_cnn
+
+SCALES = {"length": 1.7, "offset": 1.5, "spread": 0.4}
+
+
+def test_covariance_is_that_of_scikit_learn() -> None:
+    kernels = pytest.importorskip("sklearn.gaussian_process.kernels")
+    generator = np.random.default_rng(0)
+    left, right = generator.normal(size=(5, 3)), generator.normal(size=(4, 3))
+    reference = kernels.ConstantKernel(1.5**2) + kernels.ConstantKernel(0.4**2) * kernels.Matern(
+        length_scale=1.7, nu=1.5
+    )
+    assert np.allclose(covariance(left, right, **SCALES), reference(left, right))
+
+
+def test_interpolation_is_that_of_scikit_learn() -> None:
+    process = pytest.importorskip("sklearn.gaussian_process")
+    kernels = process.kernels
+    generator = np.random.default_rng(1)
+    points, queries = generator.normal(size=(12, 2)), generator.normal(size=(6, 2))
+    values = generator.normal(size=12)
+    kernel = kernels.ConstantKernel(1.5**2) + kernels.ConstantKernel(0.4**2) * kernels.Matern(
+        length_scale=1.7, nu=1.5
+    )
+    nugget = 1e-3 * (1.5**2 + 0.4**2)
+    reference = process.GaussianProcessRegressor(kernel, alpha=nugget, optimizer=None)
+    mean, deviation = reference.fit(points, values).predict(queries, return_std=True)
+    found = interpolate(points, values, queries, **SCALES)
+    assert np.allclose(found[0], mean)
+    assert np.allclose(found[1], deviation, atol=1e-6)
+
+
+def _table(view: GraphView, factor: float) -> KernelTable:
+    kernels = {}
+    for work in works(view):
+        shape = kernel_shape(view, work)
+        rows = ((*shape.features, factor),)
+        kernels[shape.kernel] = KernelRows(length=1.0, spread=0.3, rows=rows)
+    return KernelTable(offset=1.5, kernels=kernels)
+
+
+def test_a_shape_in_the_table_has_its_factor() -> None:
+    view = GraphView(small_cnn().graph())
+    loads = list(works(view))
+    found = factors(view, loads, [_table(view, 3.0)] * len(loads))
+    known = [one for one in found if one.extrapolated is None]
+    assert known
+    assert all(one.value == pytest.approx(3.0, rel=0.02) for one in known)
+
+
+def test_a_kernel_that_is_not_in_the_table_keeps_its_cost_and_says_so() -> None:
+    view = GraphView(small_cnn().graph())
+    loads = list(works(view))
+    table = _table(view, 3.0)
+    left = {name: rows for name, rows in table.kernels.items() if name != "pointwise"}
+    without = table.model_copy(update={"kernels": left})
+    found = factors(view, loads, [without] * len(loads))
+    (odd,) = [f for f, w in zip(found, loads, strict=True) if w.kind == "pointwise"]
+    assert odd.value == 1.0
+    assert "no measured kernel of pointwise" in (odd.extrapolated or "")
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [("1 2\n3 4 5\n", "same features"), ("1 x\n", "not numbers"), ("1 -2\n", "positive")],
+)
+def test_a_table_with_odd_lines_is_refused(rows: str, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        KernelRows.model_validate({"length": 1, "spread": 1, "rows": rows})
+
+
+def test_rows_are_the_same_as_text() -> None:
+    rows = KernelRows(length=1, spread=1, rows=((49.0, 1280.0, 0.8512), (1.0, 3.0, 2.5)))
+    assert rows.model_dump()["rows"] == rows_text(rows.rows)
+    assert KernelRows.model_validate(rows.model_dump()) == rows
+
+
+def _observations(factor: float) -> list[Observation]:
+    """Networks whose time is a nanosecond a MAC, but for depthwise ones: `factor` times that."""
+    found = []
+    for number, times in enumerate((1, 2, 3, 5, 8)):
+        maker = small_cnn("float32")
+        for _ in range(times):
+            maker.op("DEPTHWISE_CONV_2D", "depthwise", (1, 8, 8, 16),
+                     weights=((1, 3, 3, 16),), dtype="float32", macs=8 * 8 * 16 * 9)  # fmt: skip
+        graph = maker.graph()
+        seconds = 1e-9 * sum(
+            (factor if op.kind == "depthwise" else 1) * op.macs + 100 for op in graph.ops
+        )
+        found.append(Observation(f"n{number}", f"f{number % 3}", GraphView(graph), seconds))
+    return found
+
+
+def test_the_fit_finds_what_made_the_latencies() -> None:
+    pytest.importorskip("scipy")
+    observations = _observations(4.0)
+    costs, scales = fit_kernels(observations[:-1], source="s")
+    last = observations[-1]
+    assert predict_seconds(last, costs) == pytest.approx(last.seconds, rel=0.1)
+    again, _ = fit_kernels(observations[:-1], source="s", scales=scales)
+    assert again == costs
+
+
+def test_a_fit_needs_observations() -> None:
+    with pytest.raises(ValueError, match="observations"):
+        fit_kernels([], source="s")
+
+
+def _target() -> Target:
+    """A target whose ONNX runtime takes twice as long as its own, and with two threads half."""
+    target = load_target("hp-pavilion-14")
+    costs = target.processors[0].costs
+    double = {
+        precision: own.model_copy(update={"ns": {name: 2 * ns for name, ns in own.ns.items()}})
+        for precision, own in costs.items()
+    }
+    spec = target.runtime.model_copy(update={"threads": 1})
+    onnx = RuntimeSpec(name="ONNX Runtime", threads=1, formats=("onnx",))
+    variants = (
+        Variant(runtime=onnx, rules="onnxruntime-cpu", costs=double),
+        Variant(
+            runtime=spec.model_copy(update={"threads": 2}), rules="litert-xnnpack", costs=double
+        ),
+    )
+    return target.model_copy(update={"runtime": spec, "variants": variants, "name": "box"})
+
+
+def test_a_variant_takes_the_format_that_the_runtime_does_not() -> None:
+    target = _target()
+    onnx = target.running("onnx")
+    assert onnx.runtime.name == "ONNX Runtime"
+    assert onnx.processors[0].rules == "onnxruntime-cpu"
+    assert target.running("tflite") is target
+    assert target.running("openvino") is target  # whoever asks sees that it does not take it
+
+
+def test_a_file_is_profiled_on_the_variant_for_its_format() -> None:
+    graph = small_cnn().graph()
+    own = profile_graph(graph, _target(), "a").latency_ms
+    other = profile_graph(graph, _target().running("tflite", 2), "a").latency_ms
+    assert own.value is not None
+    assert other.value == pytest.approx(2 * own.value, rel=0.2)
+
+
+def test_threads_are_chosen_behind_an_at_sign(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "box.yaml"
+    data = _target().model_dump(mode="json", exclude_none=True)
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    assert load_target(str(path)).runtime.threads == 1
+    two = load_target(f"{path}@2")
+    assert (two.runtime.threads, two.name) == (2, "box-2-threads")
+    with pytest.raises(TargetError, match="not measured with 7 threads"):
+        load_target(f"{path}@7")
+
+
+def test_a_faulty_table_is_an_error_that_names_its_line(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    data = _target().model_dump(mode="json", exclude_none=True)
+    table = {"offset": 1.5, "kernels": {"conv": {"length": 1, "spread": 1, "rows": "1 nonsense\n"}}}
+    data["processors"][0]["costs"]["fp32"]["kernels"] = table
+    with pytest.raises(TargetError, match=r"box\.yaml:\d+:\d+") as caught:
+        parse_target(yaml.safe_dump(data), "box.yaml")
+    assert "not numbers" in str(caught.value)
