@@ -6,7 +6,6 @@ clustering and QAT, for the smallest file.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -70,11 +69,8 @@ def run_chain(trained: Reference, folder: Path, *, seed: int = 0) -> list[Row]:
         step: f"epochs={epochs}, learning_rate={rate!r}"
         for step, (epochs, rate) in chain_steps(trained).items()
     }
-    # As tfmot, which never prunes them: they have few weights, and each counts.
-    apart = [one.name for one in trained.model.layers if "Depthwise" in type(one).__name__]
-    skip = f"skip={json.dumps(apart)}, " if apart else ""
     chain = (
-        f"prune(sparsity={SPARSITY}, distribution=erdos_renyi, {skip}{words['prune']})",
+        f"prune(sparsity={SPARSITY}, distribution=erdos_renyi, {words['prune']})",
         f"cluster(clusters={CLUSTERS}, {words['cluster']})",
         f"qat({words['qat']}, codebooks=kernel, distill=0.5)",
     )
