@@ -18,6 +18,7 @@ from edgekit.cli.output import report_error
 
 COMMANDS = (
     "bench",
+    "calibrate",
     "check",
     "compress",
     "debug",

@@ -21,7 +21,7 @@ from edgekit.graph.flatbuffer import faults_as_errors
 from edgekit.graph.tflite import MAGIC, read_buffer
 from edgekit.schema.quantization import Quantization
 
-_EIGHT_BIT_VERSIONS = {
+EIGHT_BIT_VERSIONS = {
     "ADD": 2, "AVERAGE_POOL_2D": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3,
     "FULLY_CONNECTED": 4, "LOGISTIC": 2, "MAXIMUM": 2, "MAX_POOL_2D": 2, "MEAN": 2, "MINIMUM": 2,
     "MUL": 2, "PAD": 2, "QUANTIZE": 2, "RELU": 2, "RELU6": 2, "RESIZE_BILINEAR": 3,
@@ -222,7 +222,7 @@ class TFLiteEditor:
         """
         eight_bit = any(self.dtype(index) in ("int8", "uint8") for index in outputs)
         op = self.schema.OperatorT()
-        op.opcodeIndex = self._code(name, _EIGHT_BIT_VERSIONS.get(name, 1) if eight_bit else 1)
+        op.opcodeIndex = self._code(name, EIGHT_BIT_VERSIONS.get(name, 1) if eight_bit else 1)
         op.inputs, op.outputs = list(inputs), list(outputs)
         if options is not None:
             op.builtinOptionsType = getattr(self.schema.BuiltinOptions, options)

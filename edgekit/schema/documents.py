@@ -11,6 +11,7 @@ from edgekit.base.registry import Registry
 DOCUMENTS = {
     "artifact": "edgekit.schema.artifact:Sidecar",
     "bench": "edgekit.schema.results:ProfileReport",
+    "calibrate": "edgekit.schema.calibration:CalibrationReport",
     "check": "edgekit.schema.results:CheckReport",
     "debug": "edgekit.schema.debugging:DebugReport",
     "gate": "edgekit.schema.results:GateReport",

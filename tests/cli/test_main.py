@@ -30,7 +30,7 @@ def names() -> list[str]:
 
 def test_all_commands_of_the_contract_are_there() -> None:
     wanted = "run train compress export inspect check verify profile bench package gate report "
-    wanted += "targets recipes doctor schema init debug memory"
+    wanted += "targets recipes doctor schema init debug memory calibrate"
     assert sorted(wanted.split()) == sorted(names())
 
 

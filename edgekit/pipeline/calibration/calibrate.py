@@ -1,0 +1,308 @@
+"""Makes a target file of measurements on a device."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from edgekit.base.errors import InputError, PreconditionError, ToolError
+from edgekit.base.files import write_text
+from edgekit.base.progress import Progress, silent
+from edgekit.devices.device import DEVICES, Device
+from edgekit.devices.machine import Machine
+from edgekit.pipeline.calibration.measure import FORMATS, Journal, Series, Setting, measure
+from edgekit.profiling.fit.kernels import Scales, fit_kernels, predict_seconds
+from edgekit.profiling.fit.residuals import (
+    Residual,
+    coverage_pct,
+    interval,
+    median_pct,
+    p90_pct,
+)
+from edgekit.schema.calibration import CalibratedSetting, CalibrationReport
+from edgekit.schema.names import Precision
+from edgekit.schema.target import (
+    KernelCosts,
+    MemorySpec,
+    PredictionError,
+    Processor,
+    RuntimeSpec,
+    Source,
+    Target,
+    Variant,
+    Zeros,
+    parse_target,
+)
+
+_RULES = {
+    "litert": "litert-xnnpack",
+    "onnxruntime": "onnxruntime-cpu",
+    "openvino": "openvino-cpu",
+}
+_TITLES = {"litert": "LiteRT", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+_SOURCE = "calibration"
+_LOAD_PER_CORE = 0.5
+_NOISY = 0.1
+_FOLDS = 4
+_LEAST_COMPOSITES = 8
+_NO_LIMIT_GB_S = 1000.0
+_METHOD = (
+    "measured over predicted, small composite networks, a quarter of their families left out of "
+    "the fit in turn; order statistics"
+)
+
+
+def calibrate(
+    output: Path,
+    *,
+    runtimes: Sequence[str] = ("litert", "onnxruntime", "openvino"),
+    precisions: Sequence[Precision] = ("fp32", "int8"),
+    threads: Sequence[int] = (1,),
+    minutes: float = 5.0,
+    device: str = "local",
+    busy: bool = False,
+    progress: Progress = silent,
+) -> CalibrationReport:
+    """Measures small networks on a device, fits its kernels, and writes its target file.
+
+    A run that was stopped goes on where it was: latencies are kept beside the output until the
+    target is written. The first runtime and number of threads are the target's own; the others are
+    its variants.
+
+    Args:
+        output: the .yaml file to write.
+        runtimes: of litert, onnxruntime and openvino.
+        precisions: of fp32 and int8.
+        threads: numbers of threads.
+        minutes: about how long to measure.
+        device: a word of `edgekit.devices.device.DEVICES`.
+        busy: whether to measure although other programs run.
+        progress: receives what is being measured.
+
+    Raises:
+        InputError: the output is no .yaml file, or there are more threads than cores.
+        PreconditionError: other programs keep the device busy.
+        MissingDependencyError: a runtime, or a library that writes its files, is not installed.
+        ToolError: a runtime ran none of the networks.
+    """
+    name = _name(output)
+    settings = _settings(runtimes, precisions, threads)
+    opened: Device = DEVICES.get(device)()
+    try:
+        host = opened.machine()
+        _check(host, threads, busy=busy)
+        journal = Journal(
+            output.with_name(f".{output.name}.partial"),
+            {"machine": host.name, "minutes": minutes},
+        )
+        series = list(
+            measure(opened, settings, seconds=60 * minutes, journal=journal, progress=progress)
+        )
+        progress("fitting", 1.0, 1.0)
+    finally:
+        opened.close()
+    versions = {one.setting.runtime: one.version for one in series}
+    fits = {one.setting: _fitted(one) for one in series}
+    target = _target(name, host, settings, fits, versions)
+    text = target_text(target)
+    parse_target(text, str(output))
+    write_text(output, text)
+    journal.remove()
+    return CalibrationReport(
+        target=name,
+        file=str(output),
+        machine=host.name,
+        settings=tuple(_summary(one, fits[one.setting]) for one in series),
+        warnings=tuple(_warnings(series)),
+    )
+
+
+def _name(output: Path) -> str:
+    if output.suffix not in (".yaml", ".yml"):
+        raise InputError(
+            "a target is a .yaml file", where=str(output), hint=f"--output {output.name}.yaml"
+        )
+    name = re.sub(r"[^a-z0-9]+", "-", output.stem.lower()).strip("-")
+    return name or "calibrated"
+
+
+def _settings(
+    runtimes: Sequence[str], precisions: Sequence[Precision], threads: Sequence[int]
+) -> list[Setting]:
+    for what, values, known in (
+        ("runtime", runtimes, tuple(FORMATS)),
+        ("precision", precisions, ("fp32", "int8")),
+    ):
+        odd = [value for value in values if value not in known]
+        if odd or not values:
+            wrong = odd[0] if odd else "none"
+            raise InputError(f"{what} '{wrong}' is not calibrated", hint=", ".join(known))
+    if not threads or min(threads) < 1:
+        raise InputError("a number of threads is 1 or more", where="--threads")
+    return [
+        Setting(runtime, precision, count)
+        for runtime in dict.fromkeys(runtimes)
+        for count in dict.fromkeys(threads)
+        for precision in dict.fromkeys(precisions)
+    ]
+
+
+def _check(host: Machine, threads: Sequence[int], *, busy: bool) -> None:
+    if max(threads) > host.cores:
+        raise InputError(f"{max(threads)} threads on {host.cores} usable cores", where="--threads")
+    load = host.load_average[0]
+    if load > _LOAD_PER_CORE * host.cores and not busy:
+        raise PreconditionError(
+            f"the device is busy: a load average of {load:.2f} on {host.cores} cores",
+            hint="stop the other programs, or measure all the same with --busy",
+        )
+
+
+_Fit = tuple[KernelCosts, PredictionError | None]
+
+
+def _fitted(series: Series) -> _Fit:
+    if not series.observations:
+        reason = next(iter(series.failed.values()), "no network was measured")
+        raise ToolError(f"{series.setting.key}: nothing could be measured", hint=reason)
+    costs, scales = fit_kernels(series.observations, source=_SOURCE)
+    return costs, _error(series, scales)
+
+
+def _error(series: Series, scales: Scales) -> PredictionError | None:
+    """Errors on composites, a share of whose families is left out in turn; None: too few."""
+    own = [one for one in series.observations if one.name in series.composites]
+    families = sorted({one.family for one in own})
+    if len(own) < _LEAST_COMPOSITES or len(families) < _FOLDS:
+        return None
+    residuals = []
+    for fold in range(_FOLDS):
+        out = set(families[fold::_FOLDS])
+        kept = [one for one in series.observations if one.family not in out]
+        costs, _ = fit_kernels(kept, source=_SOURCE, scales=scales)
+        residuals += [
+            Residual(one.name, one.family, one.seconds / predict_seconds(one, costs))
+            for one in own
+            if one.family in out
+        ]
+    low, high = interval([residual.ratio for residual in residuals])
+    return PredictionError(
+        median_pct=_rounded(median_pct(residuals)),
+        p90_pct=_rounded(p90_pct(residuals)),
+        low=_rounded(low),
+        high=_rounded(high),
+        coverage_pct=_rounded(coverage_pct(residuals)),
+        unseen_low=_rounded(min(low, 1.0) ** 2),
+        unseen_high=_rounded(max(high, 1.0) ** 2),
+        models=len(residuals),
+        method=_METHOD,
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _target(
+    name: str,
+    host: Machine,
+    settings: Sequence[Setting],
+    fits: dict[Setting, _Fit],
+    versions: dict[str, str],
+) -> Target:
+    variants = []
+    for runtime, threads in dict.fromkeys((one.runtime, one.threads) for one in settings):
+        own = {
+            one.precision: fits[one]
+            for one in settings
+            if (one.runtime, one.threads) == (runtime, threads)
+        }
+        variants.append(
+            Variant(
+                runtime=RuntimeSpec(
+                    name=_TITLES[runtime],
+                    version=versions[runtime],
+                    threads=threads,
+                    formats=(FORMATS[runtime],),
+                ),
+                rules=_RULES[runtime],
+                costs={precision: costs for precision, (costs, _) in own.items()},
+                error={precision: error for precision, (_, error) in own.items() if error} or None,
+            )
+        )
+    first, *others = variants
+    when = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    return Target(
+        name=name,
+        title=f"{host.name}, measured on {when}",
+        device_class="x86_cpu" if host.architecture in ("x86_64", "AMD64") else "sbc_cpu",
+        sources=(
+            Source(
+                id=_SOURCE,
+                title=f"edgekit calibrate on {host.cpu}, {host.os}, {host.kernel}, {when}",
+                url=f"file:{name}.yaml",
+            ),
+        ),
+        runtime=first.runtime,
+        precisions={precision: precision for precision in first.costs},
+        processors=(Processor(name="cpu", kind="cpu", rules=first.rules, costs=first.costs),),
+        variants=tuple(others),
+        memory=MemorySpec(
+            ram_bytes=host.memory_bytes, bandwidth_gb_s=_NO_LIMIT_GB_S, source=_SOURCE
+        ),
+        zeros=Zeros(effect="smaller_file", why="no kernel was measured with weights of zero"),
+        error=first.error,
+        assumed={
+            "memory.bandwidth_gb_s": "not used: waiting for the memory is in the measured kernels"
+        },
+    )
+
+
+def target_text(target: Target) -> str:
+    """A target as YAML, tables of kernels as blocks of text."""
+    data = target.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    data = {"edgekit_target": 1, **data}
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text of several lines as a block."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> Any:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _summary(series: Series, fit: _Fit) -> CalibratedSetting:
+    error = fit[1]
+    return CalibratedSetting(
+        runtime=series.setting.runtime,
+        precision=series.setting.precision,
+        threads=series.setting.threads,
+        networks=len(series.observations),
+        failed=dict(series.failed),
+        spread_pct=_rounded(100 * series.spread),
+        median_pct=error.median_pct if error else None,
+        p90_pct=error.p90_pct if error else None,
+    )
+
+
+def _warnings(series: Sequence[Series]) -> list[str]:
+    found = []
+    spread = float(np.median([one.spread for one in series]))
+    if spread > _NOISY:
+        found.append(f"times were spread by {spread:.0%}: something else ran on the device")
+    without = [one.setting.key for one in series if len(one.observations) < 2 * _LEAST_COMPOSITES]
+    if without:
+        found.append(f"few networks were measured for {', '.join(without)}: give it more minutes")
+    return found

@@ -1,0 +1,239 @@
+"""Chains: networks of one operator, repeated, over the shapes that networks have.
+
+A chain divides what an inference costs at all by many operators, and each finds its input where
+the one before left it, as in a network. Convolutions go to and fro between two numbers of channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from edgekit.pipeline.calibration.network import Binary, LayerKind, Network
+
+_SIDES = (224, 150, 112, 75, 56, 35, 28, 19, 14, 10, 7, 4)
+_STEM_SIDES = (224, 160, 96)
+_CHANNELS = (8, 2048)
+_MACS = (2e5, 1.2e8)  # of one operator
+_CHAIN_MACS = 6e7
+_LONGEST = 10
+_MOST_WEIGHTS = 24e6  # values in a file
+_BINARY: tuple[Binary, ...] = ("add", "mul", "sub", "squared_difference")
+_UNARY: tuple[LayerKind, ...] = (
+    "relu", "relu6", "hard_swish", "logistic", "tanh", "gelu", "softmax", "scale", "shift", "rsqrt",
+)  # fmt: skip
+
+
+def chains(generator: np.random.Generator) -> Iterator[Network]:
+    """All chains, the most important first."""
+    yield from _convolutions(generator, "pointwise", (1,), 44)
+    yield from _convolutions(generator, "conv", (3, 3, 3, 5, 7, (1, 7), (7, 1), (1, 3)), 48)
+    yield from _depthwise(generator, 28)
+    yield from _dense(generator, 28)
+    yield from _stems(generator)
+    yield from _strided(generator, 10)
+    yield from _elementwise(generator)
+    yield from _moving(generator)
+    yield from _products(generator, 8)
+    yield from _grouped(generator, 6)
+
+
+def _log_uniform(generator: np.random.Generator, low: float, high: float) -> float:
+    return float(math.exp(generator.uniform(math.log(low), math.log(high))))
+
+
+def _width(generator: np.random.Generator, low: float = 8, high: float = 2048) -> int:
+    """A number of channels; one in eight is no multiple of eight."""
+    value = _log_uniform(generator, low, high)
+    step = 1 if generator.random() < 1 / 8 else 8
+    return max(1, round(value / step)) * step
+
+
+def _side(generator: np.random.Generator) -> int:
+    return int(generator.choice(_SIDES))
+
+
+def _length(macs: float, weights: float) -> int:
+    """Operators in a chain; an even number."""
+    most = min(_CHAIN_MACS / max(macs, 1), _MOST_WEIGHTS / max(weights, 1), _LONGEST)
+    return max(2, 2 * int(most / 2))
+
+
+def _convolutions(
+    generator: np.random.Generator,
+    name: str,
+    kernels: tuple[int | tuple[int, int], ...],
+    count: int,
+) -> Iterator[Network]:
+    made = 0
+    while made < count:
+        kernel = kernels[made % len(kernels)]
+        taps = kernel * kernel if isinstance(kernel, int) else kernel[0] * kernel[1]
+        side, one, two = _side(generator), _width(generator, *_CHANNELS), _width(generator, 8, 1024)
+        macs = side * side * taps * one * two
+        if not _MACS[0] <= macs <= _MACS[1] or taps * one * two > _MOST_WEIGHTS / 2:
+            continue
+        network = Network(f"{name}-{made}", (1, side, side, one), name)
+        last = 0
+        for number in range(_length(macs, taps * one * two)):
+            last = network.conv(last, one if number % 2 else two, kernel)
+        made += 1
+        yield network
+
+
+def _depthwise(generator: np.random.Generator, count: int) -> Iterator[Network]:
+    for made in range(count):
+        kernel = (3, 3, 5, 3, 7)[made % 5]
+        side = _side(generator)
+        channels = _width(generator, 16, min(2048, 4e6 / side**2))
+        network = Network(f"depthwise-{made}", (1, side, side, channels), "depthwise")
+        last = 0
+        for number in range(_length(16 * kernel**2 * side**2 * channels, 0)):
+            stride = 2 if made % 4 == 1 and number == 0 else 1
+            last = network.depthwise(last, kernel, stride)
+        yield network
+
+
+def _dense(generator: np.random.Generator, count: int) -> Iterator[Network]:
+    for made in range(count):
+        rows = 1 if made % 2 else round(_log_uniform(generator, 4, 1024))
+        one, two = _width(generator, 16, 4096), _width(generator, 10, 4096)
+        if rows * one * two > _MACS[1]:
+            one, two = max(10, one // 4), max(10, two // 4)
+        network = Network(f"dense-{made}", (rows, one), "dense")
+        last = 0
+        for number in range(min(_length(rows * one * two, one * two), 6)):
+            last = network.dense(last, one if number % 2 else two)
+        yield network
+    # Weights that no cache holds.
+    network = Network("dense-huge", (1, 2048), "dense")
+    last = network.dense(0, 4096)
+    last = network.dense(last, 4096)
+    network.dense(last, 1000)
+    yield network
+
+
+def _stems(generator: np.random.Generator) -> Iterator[Network]:
+    """First layers: few channels in."""
+    for number, (kernel, stride, channels) in enumerate(
+        [(3, 2, 3), (3, 2, 3), (7, 2, 3), (3, 1, 3), (4, 4, 3), (3, 1, 1), (5, 2, 1), (3, 2, 3)]
+    ):
+        side = _STEM_SIDES[number % len(_STEM_SIDES)] if channels > 1 else 49
+        network = Network(f"stem-{number}", (1, side, side, channels), "stem")
+        network.conv(0, _width(generator, 16, 64), kernel, stride, valid=stride == kernel)
+        yield network
+
+
+def _strided(generator: np.random.Generator, count: int) -> Iterator[Network]:
+    """Halving convolutions one after the other, and valid ones."""
+    for made in range(count):
+        kernel = (1, 3)[made % 2]
+        side, channels = int(generator.choice((112, 56, 28))), _width(generator, 16, 256)
+        network = Network(f"strided-{made}", (1, side, side, channels), "strided")
+        last = 0
+        for _ in range(2):
+            channels *= 2
+            last = network.conv(last, channels, kernel, 2, valid=made % 4 == 3)
+        yield network
+
+
+def _grouped(generator: np.random.Generator, count: int) -> Iterator[Network]:
+    for made in range(count):
+        groups, side = int(generator.choice((2, 4, 8, 32))), _side(generator)
+        channels = groups * max(1, round(_log_uniform(generator, 64, 512) / groups))
+        network = Network(f"grouped-{made}", (1, side, side, channels), "grouped")
+        last = 0
+        for _ in range(2):
+            last = network.conv(last, channels, 3, groups=groups)
+        yield network
+
+
+def _plane(generator: np.random.Generator) -> tuple[int, int]:
+    """Side and channels of a tensor between 4 thousand and 1.5 million values."""
+    side = _side(generator)
+    wanted = _log_uniform(generator, 4e3, 1.5e6)
+    channels = round(wanted / side**2 / 8) * 8
+    return side, min(2048, max(8, channels))
+
+
+def _elementwise(generator: np.random.Generator) -> Iterator[Network]:
+    for kind in _UNARY:
+        for number in range(3):
+            side, channels = _plane(generator)
+            network = Network(f"{kind}-{number}", (1, side, side, channels), kind)
+            last = 0
+            for _ in range(4 if kind != "softmax" else 2):
+                if kind == "rsqrt":  # of positive values
+                    last = network.unary("logistic", last)
+                last = network.unary(kind, last)
+            yield network
+    for binary in _BINARY:
+        for number in range(5 if binary in ("add", "mul") else 2):
+            side, channels = _plane(generator)
+            network = Network(f"{binary}-{number}", (1, side, side, channels), binary)
+            last, row = 0, network.mean(0) if number % 2 else 0
+            for _ in range(4):
+                last = network.binary(binary, last, row)
+            yield network
+
+
+def _moving(generator: np.random.Generator) -> Iterator[Network]:
+    """Pools, means, and operators that move values."""
+    for number in range(4):
+        for kind in ("max_pool", "average_pool"):
+            side, channels = _plane(generator)
+            network = Network(f"{kind}-{number}", (1, side, side, channels), "pool")
+            last = 0
+            for window, stride in (((3, 1), (3, 1), (3, 2)), ((2, 2), (2, 2)))[number % 2]:
+                last = network.pool(last, kind, window, stride)
+            yield network
+        side, channels = _plane(generator)
+        network = Network(f"mean-{number}", (1, side, side, channels), "mean")
+        network.mean(network.binary("mul", 0, network.mean(0)))
+        yield network
+        network = Network(f"mean-channels-{number}", (1, side, side, channels), "mean")
+        last = 0
+        for _ in range(2):
+            mean = network.mean_channels(last)
+            last = network.binary("sub", last, mean)
+        yield network
+    for number in range(5):
+        side, channels = _plane(generator)
+        network = Network(f"concat-{number}", (1, side, side, channels), "concat")
+        parts = [0]
+        for _ in range(3):
+            parts.append(network.concat([parts[-1], parts[0]]))
+        yield network
+        network = Network(f"pad-{number}", (1, side, side, channels), "pad")
+        last = 0
+        for _ in range(3):
+            last = network.pad(last, 1 + number % 2)
+        yield network
+    for number in range(3):
+        side = int(generator.choice((7, 14, 28)))
+        channels = _width(generator, 8, 256)
+        network = Network(f"resize-{number}", (1, side, side, channels), "resize")
+        network.resize(network.resize(0))
+        yield network
+        network = Network(f"slice-{number}", (1, side * 4, side * 4, channels), "slice")
+        network.slice(network.slice(0, max(4, channels // 2)), 4, step=2)
+        yield network
+        network = Network(f"transpose-{number}", (8, side * 4, channels), "transpose")
+        network.transpose(network.transpose(0))
+        yield network
+        network = Network(f"transpose-conv-{number}", (1, side, side, channels), "transpose-conv")
+        network.transpose_conv(0, _width(generator, 8, 64), (2, 3, 4)[number])
+        yield network
+
+
+def _products(generator: np.random.Generator, count: int) -> Iterator[Network]:
+    """Computed matrices: scores and sums of attention."""
+    for made in range(count):
+        heads, rows = int(generator.integers(1, 13)), int(generator.integers(32, 256))
+        features = _width(generator, 16, 96)
+        network = Network(f"matmul-{made}", (heads, rows, features), "matmul")
+        scores = network.matmul(0, network.transpose(0))
+        network.matmul(scores, 0)
+        yield network

@@ -1,0 +1,300 @@
+"""Writes a measuring network as an .onnx file: float, or int8 by quantize and dequantize pairs.
+
+Layout and form are those of edgekit's own exports: channels first, activations unsigned, weights
+signed with a scale for each filter, a pair around every operator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.base.extras import require
+from edgekit.pipeline.calibration.network import Layer, Network, Shape
+from edgekit.pipeline.calibration.weights import ACTIVATION_SCALE, WEIGHT_SCALE, biases, weights
+
+_OPSET = 18
+_IR_VERSION = 9
+_UNSIGNED_ZERO = 128
+_BINARY = {"add": "Add", "mul": "Mul", "sub": "Sub"}
+_UNARY = {"logistic": "Sigmoid", "tanh": "Tanh"}
+
+
+def write_onnx(network: Network, *, quantized: bool) -> bytes:
+    """The network as an .onnx file; see `edgekit.pipeline.calibration.tflite_writer`."""
+    return _Writer(network, quantized=quantized).content()
+
+
+class _Writer:
+    def __init__(self, network: Network, *, quantized: bool) -> None:
+        self._helper = require("onnx.helper", purpose="to write .onnx")
+        self._numpy = require("onnx.numpy_helper", purpose="to write .onnx")
+        self._float = require("onnx", purpose="to write .onnx").TensorProto.FLOAT
+        self._network, self._quantized = network, quantized
+        self._nodes: list[Any] = []
+        self._constants: dict[str, Any] = {}
+        self._of: dict[int, str] = {}  # name of a layer's tensor
+        self._made = 0
+
+    def content(self) -> bytes:
+        for number, layer in enumerate(self._network.layers):
+            if layer.kind == "input":
+                self._of[number] = self._quantized_pair("x") if self._quantized else "x"
+                continue
+            name = self._activated(
+                layer, getattr(self, f"_{layer.kind}", self._plain)(number, layer)
+            )
+            self._of[number] = self._quantized_pair(name) if self._quantized else name
+        outputs = [
+            self._helper.make_tensor_value_info(
+                self._of[n], self._float, _first(self._network.shape(n))
+            )
+            for n in self._network.outputs
+        ]
+        shape = _first(self._network.shape(0))
+        graph = self._helper.make_graph(
+            self._nodes,
+            self._network.name,
+            [self._helper.make_tensor_value_info("x", self._float, shape)],
+            outputs,
+            list(self._constants.values()),
+        )
+        opset = self._helper.make_opsetid("", _OPSET)
+        model = self._helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
+        return bytes(model.SerializeToString())
+
+    def _node(self, op: str, inputs: list[str], **attributes: Any) -> str:
+        self._made += 1
+        output = f"{op.lower()}_{self._made}"
+        self._nodes.append(self._helper.make_node(op, inputs, [output], output, **attributes))
+        return output
+
+    def _constant(self, name: str, values: NDArray[Any]) -> str:
+        if name not in self._constants:
+            self._constants[name] = self._numpy.from_array(values, name)
+        return name
+
+    def _number(self, value: float) -> str:
+        return self._constant(f"number_{value!r}", np.array(value, np.float32))
+
+    def _integers(self, *values: int) -> str:
+        return self._constant("integers_" + "_".join(map(str, values)), np.array(values, np.int64))
+
+    def _quantized_pair(self, name: str) -> str:
+        scale = self._number(ACTIVATION_SCALE)
+        zero = self._constant("unsigned_zero", np.array(_UNSIGNED_ZERO, np.uint8))
+        stored = self._node("QuantizeLinear", [name, scale, zero])
+        return self._node("DequantizeLinear", [stored, scale, zero])
+
+    def _activated(self, layer: Layer, name: str) -> str:
+        if layer.activation == "relu6":
+            return self._node("Clip", [name, self._number(0.0), self._number(6.0)])
+        # An integer network saturates at zero by itself: exports leave a Relu out.
+        if layer.activation == "relu" and not self._quantized:
+            return self._node("Relu", [name])
+        return name
+
+    def _inputs(self, layer: Layer) -> list[str]:
+        return [self._of[source] for source in layer.inputs]
+
+    def _source(self, layer: Layer) -> Shape:
+        return self._network.shape(layer.inputs[0])
+
+    def _weighted(self, number: int, shape: Shape, k: int, axis: int) -> list[str]:
+        """Names of weights, laid out as `shape`, and of biases."""
+        values = weights(number, shape, k, quantized=self._quantized)
+        bias = biases(number, shape[axis])
+        if not self._quantized:
+            return [
+                self._constant(f"weights_{number}", values),
+                self._constant(f"biases_{number}", bias),
+            ]
+        step = WEIGHT_SCALE / float(np.sqrt(k))
+        scales = np.full(shape[axis], step, np.float32)
+        return [
+            self._stored(f"weights_{number}", values, scales, axis),
+            self._stored(
+                f"biases_{number}",
+                np.zeros(shape[axis], np.int32),
+                scales * np.float32(ACTIVATION_SCALE),
+                0,
+            ),
+        ]
+
+    def _stored(
+        self, name: str, values: NDArray[Any], scales: NDArray[np.float32], axis: int
+    ) -> str:
+        inputs = [
+            self._constant(name, values),
+            self._constant(f"{name}_scale", scales),
+            self._constant(f"{name}_zero", np.zeros(len(scales), values.dtype)),
+        ]
+        return self._node("DequantizeLinear", inputs, axis=axis)
+
+    def _window(self, layer: Layer) -> dict[str, Any]:
+        pads = [0, 0, 0, 0]
+        if not layer.valid:
+            for axis, taps in enumerate(layer.kernel):
+                size, new = self._source(layer)[1 + axis], layer.shape[1 + axis]
+                total = max(0, (new - 1) * layer.stride + taps - size)
+                pads[axis], pads[axis + 2] = total // 2, total - total // 2
+        return {"kernel_shape": list(layer.kernel), "strides": [layer.stride] * 2, "pads": pads}
+
+    def _conv(self, number: int, layer: Layer) -> str:
+        per_group = self._source(layer)[-1] // layer.groups
+        shape = (layer.shape[-1], per_group, *layer.kernel)
+        parts = self._weighted(number, shape, int(np.prod(shape[1:])), 0)
+        return self._node(
+            "Conv", [*self._inputs(layer), *parts], group=layer.groups, **self._window(layer)
+        )
+
+    def _depthwise(self, number: int, layer: Layer) -> str:
+        channels = layer.shape[-1]
+        parts = self._weighted(number, (channels, 1, *layer.kernel), int(np.prod(layer.kernel)), 0)
+        return self._node(
+            "Conv", [*self._inputs(layer), *parts], group=channels, **self._window(layer)
+        )
+
+    def _transpose_conv(self, number: int, layer: Layer) -> str:
+        shape = (self._source(layer)[-1], layer.shape[-1], *layer.kernel)
+        parts = self._weighted(number, shape, int(np.prod(shape[1:])), 1)
+        return self._node(
+            "ConvTranspose",
+            [*self._inputs(layer), *parts],
+            kernel_shape=list(layer.kernel),
+            strides=[layer.stride] * 2,
+            output_shape=list(layer.shape[1:3]),
+        )
+
+    def _dense(self, number: int, layer: Layer) -> str:
+        k = self._source(layer)[-1]
+        kernel, bias = self._weighted(number, (k, layer.shape[-1]), k, 1)
+        if len(layer.shape) == 2:
+            return self._node("Gemm", [*self._inputs(layer), kernel, bias])
+        (source,) = self._inputs(layer)
+        image = _channel_axis(layer) == 1
+        if image:  # the converter moves the channels last for it
+            source = self._node("Transpose", [source], perm=[0, 2, 3, 1])
+        product = self._node("Add", [self._node("MatMul", [source, kernel]), bias])
+        return self._node("Transpose", [product], perm=[0, 3, 1, 2]) if image else product
+
+    def _plain(self, number: int, layer: Layer) -> str:
+        del number
+        if layer.kind in _BINARY:
+            return self._node(_BINARY[layer.kind], self._inputs(layer))
+        return self._node(_UNARY[layer.kind], self._inputs(layer))
+
+    def _matmul(self, number: int, layer: Layer) -> str:
+        del number
+        return self._node("MatMul", self._inputs(layer))
+
+    def _squared_difference(self, number: int, layer: Layer) -> str:
+        del number
+        difference = self._node("Sub", self._inputs(layer))
+        return self._node("Mul", [difference, difference])
+
+    def _rsqrt(self, number: int, layer: Layer) -> str:
+        del number
+        return self._node("Reciprocal", [self._node("Sqrt", self._inputs(layer))])
+
+    def _with_constant(self, number: int, layer: Layer, op: str) -> str:
+        channels = layer.shape[-1]
+        values = biases(number, channels) + 1
+        if _channel_axis(layer) == 1:
+            values = values.reshape(-1, *(1,) * (len(layer.shape) - 2))
+        return self._node(op, [*self._inputs(layer), self._constant(f"row_{number}", values)])
+
+    def _scale(self, number: int, layer: Layer) -> str:
+        return self._with_constant(number, layer, "Mul")
+
+    def _shift(self, number: int, layer: Layer) -> str:
+        return self._with_constant(number, layer, "Add")
+
+    def _relu(self, number: int, layer: Layer) -> str:
+        del number
+        return self._node("Relu", self._inputs(layer))
+
+    def _relu6(self, number: int, layer: Layer) -> str:
+        del number
+        return self._node("Clip", [*self._inputs(layer), self._number(0.0), self._number(6.0)])
+
+    def _hard_swish(self, number: int, layer: Layer) -> str:
+        del number
+        (source,) = self._inputs(layer)
+        gate = self._node("HardSigmoid", [source], alpha=1 / 6, beta=0.5)
+        return self._node("Mul", [source, gate])
+
+    def _gelu(self, number: int, layer: Layer) -> str:
+        del number
+        (source,) = self._inputs(layer)
+        error = self._node("Erf", [self._node("Mul", [source, self._number(2**-0.5)])])
+        half = self._node("Mul", [source, self._number(0.5)])
+        return self._node("Mul", [half, self._node("Add", [error, self._number(1.0)])])
+
+    def _softmax(self, number: int, layer: Layer) -> str:
+        del number
+        return self._node("Softmax", self._inputs(layer), axis=_channel_axis(layer))
+
+    def _max_pool(self, number: int, layer: Layer) -> str:
+        del number
+        return self._node("MaxPool", self._inputs(layer), **self._window(layer))
+
+    def _average_pool(self, number: int, layer: Layer) -> str:
+        del number
+        return self._node("AveragePool", self._inputs(layer), **self._window(layer))
+
+    def _mean(self, number: int, layer: Layer) -> str:
+        del number
+        return self._node("GlobalAveragePool", self._inputs(layer))
+
+    def _mean_channels(self, number: int, layer: Layer) -> str:
+        del number
+        axis = self._integers(_channel_axis(layer))
+        return self._node("ReduceMean", [*self._inputs(layer), axis], keepdims=1)
+
+    def _concat(self, number: int, layer: Layer) -> str:
+        del number
+        return self._node("Concat", self._inputs(layer), axis=_channel_axis(layer))
+
+    def _pad(self, number: int, layer: Layer) -> str:
+        del number
+        margin = layer.kernel[0]
+        pads = self._integers(0, 0, margin, margin, 0, 0, margin, margin)
+        return self._node("Pad", [*self._inputs(layer), pads])
+
+    def _slice(self, number: int, layer: Layer) -> str:
+        del number
+        rank = len(layer.shape)
+        end = (1, layer.shape[-1], *self._source(layer)[1:-1])
+        step = (1, 1, *(layer.stride for _ in range(rank - 2)))
+        limits = [(0,) * rank, end, tuple(range(rank)), step]
+        return self._node(
+            "Slice", [*self._inputs(layer), *(self._integers(*one) for one in limits)]
+        )
+
+    def _transpose(self, number: int, layer: Layer) -> str:
+        del number
+        return self._node("Transpose", self._inputs(layer), perm=[0, 2, 1])
+
+    def _reshape(self, number: int, layer: Layer) -> str:
+        del number
+        return self._node("Reshape", [*self._inputs(layer), self._integers(*_first(layer.shape))])
+
+    def _resize(self, number: int, layer: Layer) -> str:
+        del number
+        factor = float(layer.kernel[0])
+        scales = self._constant(f"scales_{factor}", np.array([1, 1, factor, factor], np.float32))
+        return self._node("Resize", [*self._inputs(layer), "", scales], mode="linear")
+
+
+def _first(shape: Shape) -> list[int]:
+    """A shape with the channels after the batch, if it is an image; sequences stay."""
+    if len(shape) == 4:
+        return [shape[0], shape[-1], *shape[1:-1]]
+    return list(shape)
+
+
+def _channel_axis(layer: Layer) -> int:
+    return 1 if len(layer.shape) == 4 else len(layer.shape) - 1

@@ -1,0 +1,216 @@
+"""`edgekit calibrate`: networks in three formats, the journal, and a whole calibration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.base.errors import InputError, PreconditionError, ToolError
+from edgekit.cli.main import run
+from edgekit.devices.device import DEVICES, Latency
+from edgekit.devices.machine import Machine, machine
+from edgekit.graph.read import read_graph
+from edgekit.pipeline.calibration import calibrate as module
+from edgekit.pipeline.calibration.calibrate import calibrate
+from edgekit.pipeline.calibration.files import write_network
+from edgekit.pipeline.calibration.measure import Journal, Setting, networks
+from edgekit.pipeline.calibration.network import Network
+from edgekit.profiling.profile import profile_file
+from edgekit.profiling.targets import load_target
+from edgekit.profiling.view import GraphView
+from edgekit.profiling.work import works
+from edgekit.runtimes.open import open_session
+from edgekit.runtimes.session import predict
+
+SETTING = Setting("litert", "fp32", 1)
+
+
+def block() -> Network:
+    """Most kinds of layers, small."""
+    network = Network("block", (1, 12, 12, 3), "block")
+    last = network.conv(0, 8, 3, 2, valid=True)
+    last = network.binary("add", network.depthwise(last, 3, 1, "relu6"), last)
+    last = network.pool(network.pad(last), "max_pool", 3, 2)
+    gate = network.unary("logistic", network.conv(network.mean(last), 8))
+    last = network.binary("mul", last, gate)
+    last = network.concat([network.conv(last, 4, groups=2), network.unary("hard_swish", last)])
+    last = network.slice(network.resize(last), 8)
+    last = network.reshape(network.pool(last, "average_pool"), (1, 16, 8))
+    scores = network.unary("softmax", network.matmul(last, network.transpose(last)))
+    network.dense(network.matmul(scores, last), 5)
+    return network
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx", "openvino"])
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_network_runs_in_each_format(tmp_path: Path, kind: str, quantized: bool) -> None:
+    for library in ("ai_edge_litert", "onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(library)
+    path = write_network(block(), kind, tmp_path, quantized=quantized)  # type: ignore[arg-type]
+    graph = read_graph(path)
+    view = GraphView(graph)
+    assert view.precision == ("int8" if quantized else "fp32")
+    with open_session(path) as session:
+        (info,) = session.inputs
+        shape = tuple(size or 1 for size in info.shape)
+        data = {info.name: np.zeros(shape, np.float32)}
+        assert np.isfinite(next(iter(predict(session, data).values()))).all()
+
+
+def test_the_float_network_is_the_same_in_each_format(tmp_path: Path) -> None:
+    for library in ("ai_edge_litert", "onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(library)
+    macs = set()
+    for kind in ("tflite", "onnx", "openvino"):
+        graph = read_graph(write_network(block(), kind, tmp_path, quantized=False))
+        macs.add(sum(work.macs for work in works(GraphView(graph)) if not work.free))
+    assert len(macs) == 1
+
+
+def test_names_of_networks_differ_and_any_beginning_has_both_sorts() -> None:
+    plan, whole = networks()
+    names = [network.name for network in plan]
+    assert len(set(names)) == len(names)
+    assert 8 <= sum(name in whole for name in names[:60]) <= 40
+
+
+def test_a_journal_knows_what_an_earlier_run_measured(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    Journal(path, {"a": 1}).add(SETTING, "n", seconds=1.0, spread=0.0)
+    with path.open("a") as file:
+        file.write('{"setting": "cut o')  # killed while it wrote
+    known = Journal(path, {"a": 1}).get(SETTING, "n")
+    assert known is not None
+    assert known["seconds"] == 1.0
+    assert Journal(path, {"a": 2}).get(SETTING, "n") is None
+
+
+class FakeDevice:
+    """Takes a nanosecond a MAC, a depthwise one three, and 1 us an operator; knows no softmax."""
+
+    name = "fake"
+    asked = 0
+    busy = False
+
+    def machine(self) -> Machine:
+        load = (9.0, 9.0, 9.0) if self.busy else (0.0, 0.0, 0.0)
+        return machine().model_copy(update={"load_average": load, "cores": 2})
+
+    def latency(self, path: Path, *, runtime: str, threads: int, seconds: float) -> Latency:
+        del runtime, seconds
+        type(self).asked += 1
+        graph = read_graph(path)
+        if path.name.startswith("softmax"):
+            raise ToolError("no softmax here")
+        if type(self).asked == self.stops_at:
+            raise KeyboardInterrupt
+        macs = sum((3 if op.kind == "depthwise" else 1) * op.macs for op in graph.ops)
+        time = (1e-9 * macs + 1e-6 * len(graph.ops) + 1e-5) / threads
+        return Latency(seconds=time, least=time, spread=0.01)
+
+    stops_at = -1
+
+    def runtime_version(self, runtime: str) -> str:
+        return f"{runtime} 1.0"
+
+    def close(self) -> None:
+        return
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeDevice]:
+    pytest.importorskip("ai_edge_litert")
+    pytest.importorskip("scipy")
+    kind = type("Fake", (FakeDevice,), {})
+    monkeypatch.setattr(DEVICES, "get", lambda _word: kind)
+    plan, whole = networks()
+    small = [n for n in plan if n.name in whole][:9] + [n for n in plan if n.name not in whole][:40]
+    short = (small, whole)
+    monkeypatch.setattr("edgekit.pipeline.calibration.measure.networks", lambda: short)
+    return kind
+
+
+@pytest.mark.slow
+def test_a_calibrated_target_predicts_what_the_device_takes(
+    tmp_path: Path, fake: type[FakeDevice]
+) -> None:
+    path = tmp_path / "My Box.yaml"
+    report = calibrate(path, runtimes=("litert",), precisions=("fp32",), threads=(1, 2))
+    assert report.target == "my-box"
+    assert {(one.runtime, one.threads) for one in report.settings} == {("litert", 1), ("litert", 2)}
+    assert list(tmp_path.iterdir()) == [path]  # no journal is left
+    own = write_network(block(), "tflite", tmp_path, quantized=False)
+    truth = fake().latency(own, runtime="litert", threads=1, seconds=1).seconds * 1e3
+    one = profile_file(own, load_target(str(path))).latency_ms
+    two = profile_file(own, load_target(f"{path}@2")).latency_ms
+    assert one.value == pytest.approx(truth, rel=0.25)
+    assert two.value == pytest.approx(truth / 2, rel=0.25)
+    assert one.value is not None
+    assert one.low is not None
+    assert one.high is not None
+    assert one.low <= one.value <= one.high
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, fake: type[FakeDevice]) -> None:
+    path = tmp_path / "box.yaml"
+    fake.stops_at = 30
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(path, runtimes=("litert",), precisions=("fp32",))
+    assert not path.exists()
+    fake.stops_at, before = -1, fake.asked
+    report = calibrate(path, runtimes=("litert",), precisions=("fp32",))
+    (setting,) = report.settings
+    assert fake.asked - before == setting.networks + len(setting.failed) - (before - 1)
+    assert path.exists()
+
+
+def test_a_busy_device_is_refused_with_its_load(tmp_path: Path, fake: type[FakeDevice]) -> None:
+    fake.busy = True
+    with pytest.raises(PreconditionError, match=r"9\.00 on 2 cores"):
+        calibrate(tmp_path / "box.yaml", runtimes=("litert",))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"runtimes": ("tensorrt",)}, "runtime 'tensorrt'"),
+        ({"precisions": ("fp16",)}, "precision 'fp16'"),
+        ({"threads": (64,)}, "64 threads on 2"),
+        ({"threads": (0,)}, "1 or more"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused(
+    tmp_path: Path, fake: type[FakeDevice], arguments: dict[str, object], reason: str
+) -> None:
+    del fake
+    with pytest.raises(InputError, match=reason):
+        calibrate(tmp_path / "box.yaml", **arguments)  # type: ignore[arg-type]
+
+
+def test_the_output_is_a_yaml_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.yaml"):
+        module.calibrate(tmp_path / "box.json")
+
+
+@pytest.mark.slow
+def test_this_machine_is_calibrated_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ai_edge_litert")
+    path = tmp_path / "box.yaml"
+    arguments = ["--runtime", "litert", "--precision", "int8", "--minutes", "0.1", "--busy"]
+    assert run(["calibrate", "--output", str(path), *arguments, "--json", "--quiet"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["settings"][0]["networks"] >= 50
+    assert run(["targets", "validate", str(path)]) == 0
+    assert run(["targets", "show", str(path)]) == 0
+    own = write_network(block(), "tflite", tmp_path, quantized=True)
+    capsys.readouterr()
+    assert run(["profile", str(own), "--target", str(path), "--json"]) == 0
+    (profile,) = json.loads(capsys.readouterr().out)["profiles"]
+    assert profile["latency_ms"]["value"] > 0
