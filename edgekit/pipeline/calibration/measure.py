@@ -168,7 +168,13 @@ def measure(
                     version = entry["version"]
                     spreads[setting].append(entry["spread"])
                     observed[setting].append(
-                        Observation(network.name, network.family, view, entry["seconds"])
+                        Observation(
+                            network.name,
+                            network.family,
+                            view,
+                            entry["seconds"],
+                            uncertainty=entry["spread"] / 2,
+                        )
                     )
         for setting in members:
             spread = float(np.median(spreads[setting])) if spreads[setting] else 0.0

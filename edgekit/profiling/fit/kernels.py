@@ -59,12 +59,14 @@ class Observation:
 
     Attributes:
         family: networks that are alike; left out of a fit together.
+        uncertainty: relative, of this latency: its runs were disturbed.
     """
 
     name: str
     family: str
     view: GraphView
     seconds: float
+    uncertainty: float = 0.0
     loads: tuple[Work, ...] = field(init=False)
     shapes: tuple[KernelShape | None, ...] = field(init=False)
 
@@ -190,6 +192,7 @@ class _Problem:
         self.kernels = [kernels[start] for start, _ in self._blocks]
         self._fixed = linear.ns.get("inference", 0.0) * _NS
         self._measured = np.log([observation.seconds for observation in observations])
+        self._own_noise = np.array([observation.uncertainty for observation in observations])
 
     def _block(self, number: int, scale: tuple[float, float]) -> _Array:
         """Covariance of the logarithms of one kernel's factors; kernels are independent."""
@@ -212,7 +215,7 @@ class _Problem:
         for _ in range(_ROUNDS):
             slopes, wanted = self._linearized(logs)
             noisy = self._spread_out(slopes, prior) @ slopes.T
-            noisy[np.diag_indices_from(noisy)] += scales.noise**2
+            noisy[np.diag_indices_from(noisy)] += scales.noise**2 + self._own_noise**2
             new_pulls = slopes.T @ np.linalg.solve(noisy, wanted)
             new = self._spread_out(new_pulls[None, :], prior)[0]
             share, before = 1.0, cost
@@ -241,7 +244,7 @@ class _Problem:
         shares = [
             self._share(slopes, number, block) for number, block in enumerate(self._prior(scales))
         ]
-        everything: _Array = np.sum(shares, axis=0)
+        everything: _Array = np.sum(shares, axis=0) + np.diag(self._own_noise**2)
         for number, kernel in enumerate(self.kernels):
             rest = everything - shares[number]
             tried = {
@@ -273,7 +276,7 @@ class _Problem:
         """Negative logarithm of the posterior; `pulls` are the inverse prior times `logs`."""
         total = (self._linear * np.exp(np.minimum(logs, _HUGE))).sum(axis=1) + self._fixed
         off = self._measured - np.log(total)
-        return float((off**2).sum() / noise**2 + logs @ pulls) / 2
+        return float((off**2 / (noise**2 + self._own_noise**2)).sum() + logs @ pulls) / 2
 
     def table(self, logs: _Array, scales: Scales) -> KernelTable:
         """The table of a solution."""
