@@ -137,6 +137,8 @@ class _Stored:
         data = model.Buffers(tensor.Buffer()).DataAsNumpy()
         if kind is None or found is None or isinstance(data, int) or not found.ScaleLength():
             return None
+        if not tensor.ShapeLength():  # a scalar
+            return None
         channels = np.moveaxis(
             data.view(kind).reshape(tensor.ShapeAsNumpy()), found.QuantizedDimension(), 0
         )
