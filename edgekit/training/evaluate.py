@@ -48,7 +48,10 @@ def record_outputs(model: keras.Model, x: Mapping[str, NDArray[Any]]) -> Arrays:
 
 
 def compiled(model: keras.Model) -> Any:
-    """The model as one TensorFlow function of its inputs in order, with any batch size."""
+    """The model as one TensorFlow function of its inputs in order, with any batch size.
+
+    One with fake quantization is computed on the integers that it simulates.
+    """
     tf = require("tensorflow", purpose="to run Keras models")
     keras = require("keras", purpose="to run Keras models")
     signature = [
@@ -56,9 +59,15 @@ def compiled(model: keras.Model) -> Any:
         for index, tensor in enumerate(model.inputs)
     ]
     structure = model.input
+    from edgekit.models.fakequant import fake_quant_layers
+    from edgekit.models.integers import on_integers
 
-    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
+    integers = on_integers(model) if fake_quant_layers(model) else None
+
+    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def run(*inputs: Any) -> list[Any]:
+        if integers is not None:
+            return integers(*inputs)
         packed = keras.tree.pack_sequence_as(structure, list(inputs))
         return list(keras.tree.flatten(model(packed, training=False)))
 
