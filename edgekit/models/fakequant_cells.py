@@ -6,6 +6,7 @@ together, which takes one scale.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import keras
@@ -106,9 +107,11 @@ class _Cell(Quantized):
         """The rounded result of one of the cell's functions."""
         return self.at(function, getattr(self, function)(x), training=training)
 
-    def product(self, name: str, x: Any, bias: Any, *, training: bool) -> Any:
-        """The rounded result of a kernel, with its bias."""
-        result = ops.matmul(x, self.rounded(name, training=training))
+    def product(
+        self, name: str, x: Any, bias: Any, *, training: bool, columns: slice = slice(None)
+    ) -> Any:
+        """The rounded result of some columns of a kernel, with its bias."""
+        result = ops.matmul(x, self.rounded(name, training=training)[:, columns])
         place = "input" if name == "kernel" else "recurrent"
         return self.at(place, result if bias is None else result + bias, training=training)
 
@@ -182,11 +185,11 @@ class QuantizedGRUCell(_Cell, keras.layers.GRUCell):  # type: ignore[misc]
             gates = self._gates(z, inner[:, :two], training=training)
             new = self.at("reset", gates[1] * inner[:, two:], training=training)
         else:
-            kernel = self.rounded("recurrent_kernel", training=training)
-            inner = self.at("recurrent", ops.matmul(h, kernel[:, :two]), training=training)
+            product = partial(self.product, "recurrent_kernel", bias=None, training=training)
+            inner = product(h, columns=slice(two))
             gates = self._gates(z, inner, training=training)
             reset = self.at("reset", gates[1] * h, training=training)
-            new = self.at("recurrent", ops.matmul(reset, kernel[:, two:]), training=training)
+            new = product(reset, columns=slice(two, None))
         new = self.at("sum", z[:, two:] + new, training=training)
         new = self.apply("activation", new, training=training)
         apart = self.at("apart", state - new, training=training)

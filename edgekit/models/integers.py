@@ -3,34 +3,31 @@
 Fake quantization in float32 is near what an int8 file computes, not equal to it: sums of floats are
 inexact, and where a value lies between two steps, kernels round by multipliers of finite precision.
 A step more in a logit is many steps after a softmax. So the reference of a parity check takes the
-sums back to integers and rounds them as the kernels of XNNPACK do: convolutions, dense layers,
-products and means multiply by a float32 scale and round halves to even (qs8-requantization-fp32);
-sums multiply by integers of 21 bits (qs8-vadd). TensorFlow Lite's own products of matrices and
-roots round twice (Jacob et al. 2018). All else is fake quantization as it stands.
+sums back to integers, and rounds them as `edgekit.models.requantize` does. All else, functions of
+one value above all, is fake quantization as it stands.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.base.extras import require
+from edgekit.models import requantize
 from edgekit.models.calls import Call, call_graph
-from edgekit.models.fakequant import FakeQuant, Quantized, kernel_steps, range_of
+from edgekit.models.fakequant import FakeQuant, Quantized
+from edgekit.models.integers_cells import Recurrent, recurrent
+from edgekit.models.requantize import MIDDLE, Codes, channel_steps, codes_of
 
 if TYPE_CHECKING:
     import keras
 
-_LEVELS = 255
-_ADDEND_BITS = 20  # qs8-vadd: the larger multiplier lies in [2^20, 2^21)
-_ROOT_BITS = 20
 _SIGNS = {"Add": 1, "Subtract": -1}
-_MIDDLE = 128  # what int8 stores as 0
 _PRODUCTS = ("Multiply", "Matmul")
 _MEANS = ("GlobalAveragePooling1D", "GlobalAveragePooling2D", "Mean")
 _MOVES = frozenset({
@@ -39,14 +36,6 @@ _MOVES = frozenset({
     "GlobalMaxPooling1D", "GlobalMaxPooling2D",
 })  # fmt: skip
 """Operations that change no value."""
-
-
-@dataclass(frozen=True)
-class _Codes:
-    """Values that are `step` times an integer from `-zero` to `255 - zero`."""
-
-    step: np.float32
-    zero: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ class _Sums:
 class _Addends:
     """Values that are those of `terms`, added with the signs."""
 
-    terms: tuple[tuple[int, _Codes, int], ...]
+    terms: tuple[tuple[int, Codes, int], ...]
 
 
 @dataclass(frozen=True)
@@ -74,7 +63,7 @@ class _Roots:
     """Values that are one over the root of another, which is on `codes`."""
 
     value: int
-    codes: _Codes
+    codes: Codes
 
 
 @dataclass(frozen=True)
@@ -82,7 +71,7 @@ class _Reals:
     """Values that the model is given."""
 
 
-_Known = _Codes | _Sums | _Addends | _Roots | _Reals
+_Known = Codes | _Sums | _Addends | _Roots | _Reals
 
 
 def on_integers(model: keras.Model) -> Callable[..., list[Any]]:
@@ -96,16 +85,28 @@ def on_integers(model: keras.Model) -> Callable[..., list[Any]]:
     """
     graph = call_graph(model)
     known: dict[int, _Known] = dict.fromkeys(graph.inputs, _Reals())
-    for call in graph.calls:
-        made = _codes(call.layer) if _rounds(call) else _made(call, known)
+    loops: dict[int, Recurrent] = {}
+    for number, call in enumerate(graph.calls):
+        codes = known.get(call.inputs[0]) if len(call.inputs) == 1 else None
+        loop = recurrent(call.layer, codes) if isinstance(codes, Codes) else None
+        if loop is not None:
+            loops[number] = loop
+            if loop.results is not None and len(call.outputs) == 1:
+                known[call.outputs[0]] = loop.results
+            continue
+        made = codes_of(call.layer) if _rounds(call) else _made(call, known)
         if made is not None:
             known |= dict.fromkeys(call.outputs, made)
 
     def run(*inputs: Any) -> list[Any]:
         values: dict[int, Any] = dict(zip(graph.inputs, inputs, strict=True))
-        for call in graph.calls:
+        for number, call in enumerate(graph.calls):
             rounded = _rounded(call, values, known) if _rounds(call) else None
-            values |= call.run(values) if rounded is None else {call.outputs[0]: rounded}
+            if rounded is not None:
+                values[call.outputs[0]] = rounded
+                continue
+            with loops[number].swapped() if number in loops else nullcontext():
+                values |= call.run(values)
         return [values[value] for value in graph.outputs]
 
     return run
@@ -115,16 +116,10 @@ def _rounds(call: Call) -> bool:
     return isinstance(call.layer, FakeQuant) and call.layer.bits == 8
 
 
-def _codes(layer: FakeQuant) -> _Codes:
-    low, high = map(np.float32, range_of(layer))
-    step = (high - low) / np.float32(_LEVELS)
-    return _Codes(step, int(np.clip(np.round(-low / step), 0, _LEVELS)))
-
-
 def _made(call: Call, known: Mapping[int, _Known]) -> _Known | None:
     """What is known of the result of a call that is no rounding."""
     given = [known.get(value) for value in call.inputs]
-    codes = [one for one in given if isinstance(one, _Codes)]
+    codes = [one for one in given if isinstance(one, Codes)]
     if not given or given[0] is None:
         return None
     if isinstance(call.layer, Quantized):
@@ -147,19 +142,18 @@ def _made(call: Call, known: Mapping[int, _Known]) -> _Known | None:
         return _Addends(tuple(zip(call.inputs, codes, signs, strict=True)))
     if call.kind in _PRODUCTS and len(codes) == 2:
         # XNNPACK takes a product of matrices if the second has no offset, else TensorFlow Lite.
-        twice = call.kind == "Matmul" and codes[1].zero != _MIDDLE
+        twice = call.kind == "Matmul" and codes[1].zero != MIDDLE
         return _Sums(np.asarray(codes[0].step * codes[1].step), twice)
     return None
 
 
-def _weighted(layer: Any, codes: _Codes) -> _Sums | None:
+def _weighted(layer: Any, codes: Codes) -> _Sums | None:
     """The sums of a layer with one rounded kernel, of values on `codes`."""
     linear = getattr(layer.activation, "__name__", "") == "linear"
     if layer.baked or len(layer.rules) != 1 or not (linear or _limits(layer)):
         return None
     (name,) = layer.rules
-    steps = kernel_steps(layer, name).astype(np.float32).reshape(-1)
-    return _Sums(codes.step * np.where(steps > 0, steps, np.float32(1)))
+    return _Sums(codes.step * channel_steps(layer, name))
 
 
 def _limits(layer: Any) -> bool:
@@ -172,64 +166,18 @@ def _limits(layer: Any) -> bool:
 def _rounded(call: Call, values: Mapping[int, Any], known: Mapping[int, _Known]) -> Any:
     """What a rounding makes of its input, or None where no kernel is known."""
     found, codes = known.get(call.inputs[0]), known[call.outputs[0]]
-    assert isinstance(codes, _Codes)
-    ops = require("keras", purpose="to run Keras models").ops
-    if isinstance(found, _Reals):  # as `edgekit.schema.quantization` rounds what a file is given
-        steps = ops.round(ops.cast(values[call.inputs[0]], "float64") / np.float64(codes.step))
-        steps = ops.cast(steps, "float32")
+    assert isinstance(codes, Codes)
+    value = values[call.inputs[0]]
+    if isinstance(found, _Reals):
+        steps = requantize.given(value, codes)
     elif isinstance(found, _Sums):
-        sums = ops.round(values[call.inputs[0]] / found.steps)
-        if found.twice:
-            steps = _rounded_twice(sums, float(found.steps) / float(codes.step))
-        else:
-            steps = ops.round(sums * (found.steps / codes.step))
-    elif isinstance(found, _Roots):
-        steps = _inverse_roots(values[found.value], found, codes)
+        kernel = requantize.multiplied if found.twice else requantize.summed
+        steps = kernel(value, found.steps, codes)
     elif isinstance(found, _Addends):
-        steps = _added(values, found, codes)
+        terms = [(values[number], one, sign) for number, one, sign in found.terms]
+        steps = requantize.added(terms, codes)
+    elif isinstance(found, _Roots):
+        steps = requantize.inverse_roots(values[found.value], found.codes, codes)
     else:
         return None
-    return ops.clip(steps, -codes.zero, _LEVELS - codes.zero) * codes.step
-
-
-def _added(values: Mapping[int, Any], found: _Addends, codes: _Codes) -> Any:
-    ops = require("keras", purpose="to run Keras models").ops
-    scales = [one.step / codes.step for _, one, _ in found.terms]
-    shift = _ADDEND_BITS - int(np.frexp(max(scales))[1] - 1)
-    total: Any = 1 << (shift - 1)
-    for (value, one, sign), scale in zip(found.terms, scales, strict=True):
-        factor = sign * int(np.rint(np.ldexp(np.float64(scale), shift)))
-        total = total + factor * ops.cast(ops.round(values[value] / one.step), "int64")
-    return ops.cast(ops.right_shift(total, shift), "float32")
-
-
-def _rounded_twice(sums: Any, scale: float) -> Any:
-    """SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT (Jacob et al. 2018, appendix B).
-
-    Both round halves away from zero, but for negative ones in the first.
-
-    Args:
-        sums: integers in float32.
-        scale: to the steps, from these integers.
-    """
-    ops = require("keras", purpose="to run Keras models").ops
-    mantissa, exponent = np.frexp(scale)
-    shift = -int(exponent)
-    negative = sums < 0
-    numbers = ops.left_shift(ops.cast(ops.abs(sums), "int64"), max(-shift, 0))
-    product = numbers * int(np.round(mantissa * 2**31))
-    high = ops.right_shift(product + 2**30 - ops.cast(negative, "int64"), 31)
-    if shift > 0:
-        high = ops.right_shift(high + (1 << (shift - 1)), shift)
-    steps = ops.cast(high, "float32")
-    return ops.where(negative, -steps, steps)
-
-
-def _inverse_roots(values: Any, found: _Roots, codes: _Codes) -> Any:
-    """TensorFlow Lite's RSQRT: 20 bits of the root, and a multiplier."""
-    ops = require("keras", purpose="to run Keras models").ops
-    numbers = ops.round(values / found.codes.step)
-    roots = ops.round(2**_ROOT_BITS / ops.sqrt(ops.maximum(numbers, 1)))
-    scale = 1 / (np.sqrt(np.float64(found.codes.step)) * np.float64(codes.step))
-    steps = _rounded_twice(roots, float(scale) / 2**_ROOT_BITS)
-    return ops.where(numbers > 0, steps, _LEVELS)
+    return requantize.on_steps(steps, codes)

@@ -48,6 +48,16 @@ def attention(layers: Any, x: Any) -> Any:
     return layers.GlobalAveragePooling1D()(h)
 
 
+def recurrent(layers: Any, x: Any) -> Any:
+    """Every kind of cell, in one direction and in both."""
+    h = layers.Reshape((8, 64))(x)
+    h = layers.Dense(12)(h)
+    h = layers.GRU(10, return_sequences=True)(h)
+    h = layers.GRU(10, return_sequences=True, reset_after=False)(h)
+    h = layers.Bidirectional(layers.LSTM(8, return_sequences=True))(h)
+    return layers.SimpleRNN(10, activation="relu")(h)
+
+
 def samples() -> Dataset:
     random = np.random.default_rng(0)
     x = random.normal(size=(SAMPLES, 16, 16, 2)).astype(np.float32)
@@ -56,7 +66,9 @@ def samples() -> Dataset:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("body", "equal"), [(residual, 0.999), (attention, 0.98)])
+@pytest.mark.parametrize(
+    ("body", "equal"), [(residual, 0.999), (attention, 0.98), (recurrent, 0.98)]
+)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_file_gives_the_same_integers(
     body: Any, equal: float, seed: int, tmp_path: Path, worker: Worker
@@ -97,7 +109,7 @@ def test_the_file_gives_the_same_integers(
 
 @given(st.integers(-(2**23), 2**23), st.floats(1e-6, 0.99))
 def test_rounding_twice_is_that_of_gemmlowp(number: int, scale: float) -> None:
-    from edgekit.models.integers import _rounded_twice
+    from edgekit.models.requantize import rounded_twice
 
     mantissa, exponent = np.frexp(scale)
     product = number * round(mantissa * 2**31)
@@ -106,4 +118,4 @@ def test_rounding_twice_is_that_of_gemmlowp(number: int, scale: float) -> None:
     mask = (1 << -int(exponent)) - 1
     above = (high & mask) > (mask >> 1) + (high < 0)
     wanted = (high >> -int(exponent)) + above
-    assert int(_rounded_twice(np.float32(number), scale)) == wanted
+    assert int(rounded_twice(np.float32(number), scale)) == wanted
