@@ -1,11 +1,13 @@
 """What runtimes make of zeros: latency and gzip size of sparse models against the dense one.
 
-    python benchmarks/sparsity.py [--networks resnet8 wide] [--rounds 101] [--patience 60] [--json]
+    python benchmarks/sparsity.py [--networks resnet8 wide] [--rounds 101] [--patience 60]
+        [--json] [--docs]
 
 A network with random weights is pruned to 50%, to 2:4, and to 80% in blocks of 1x4, exported to
 each format in fp32 and int8, and run beside the dense file, in turns, in one process. A ratio is
 the median over the rounds of sparse time over dense time. `sparse` is TensorFlow's own encoding of
-sparse weights in .tflite files, and OpenVINO's decompression of sparse weights.
+sparse weights in .tflite files, and OpenVINO's decompression of sparse weights. `--docs` writes
+docs/sparsity.md.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from measure import PATIENCE_S, TIMEOUT_S, child, sizes, take_turns
 from edgekit.base.child import Worker
 from edgekit.base.errors import EdgekitError
 from edgekit.base.extras import versions
+from edgekit.base.files import write_text
 from edgekit.devices.machine import machine
 from edgekit.devices.timing import random_inputs
 from edgekit.export.base import ExportJob, saved_model
@@ -54,6 +57,14 @@ FORMATS: tuple[tuple[Format, str], ...] = (
 )
 RUNTIMES = {"tflite": "LiteRT", "openvino": "OpenVINO", "onnx": "ONNX Runtime"}
 LIBRARIES = ("tensorflow", "ai-edge-litert", "openvino", "onnxruntime")
+HEAD = """# What runtimes make of zeros
+
+Made by `python benchmarks/sparsity.py --docs`: networks with random weights, dense and pruned to
+50%, to 2:4, and to 80% in blocks of 1x4. "ratio" is the median over the rounds of the time over
+that of the plain dense file, measured in turns in one process; "gzip ratio" that of the sizes after
+gzip. `sparse` is TensorFlow's own encoding of sparse weights in .tflite files, and OpenVINO's
+decompression of sparse weights.
+"""
 _SPARSE_RATE = 0.5  # OpenVINO: weights with at least so many zeros are stored without them
 
 
@@ -260,6 +271,7 @@ def main() -> None:
         "--patience", type=float, default=PATIENCE_S, help="seconds to wait for quiet"
     )
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--docs", action="store_true")
     asked = parser.parse_args()
     rows = []
     for network in asked.networks:
@@ -272,17 +284,30 @@ def main() -> None:
         content = {"machine": host.model_dump(mode="json"), "rows": [asdict(row) for row in rows]}
         print(json.dumps(content, indent=1))
         return
-    print(f"{host.cpu}, 1 thread, {asked.rounds} rounds in turns; ratios to the plain dense file")
-    print(", ".join(f"{name} {version}" for name, version in versions(*LIBRARIES).items()) + "\n")
-    print("| network | runtime | precision | zeros | encoding | KB | gzip ratio | ms | ratio |")
-    print("|---|---|---|---|---|---:|---:|---:|---:|")
-    for row in rows:
-        print(
-            f"| {row.network} | {row.runtime} | {row.precision} | {row.pattern} | {row.encoding} "
-            f"| {_cell(row.bytes and row.bytes / 1000, '{:.0f}')} "
-            f"| {_cell(row.gzip_ratio, '{:.2f}')} | {_cell(row.ms, '{:.3f}')} "
-            f"| {_cell(row.ratio, '{:.2f}')}{' ' + row.error[:60] if row.error else ''} |"
-        )
+    text = _table(rows, f"{host.cpu}, 1 thread, {asked.rounds} rounds")
+    print(text)
+    if asked.docs:
+        from markdown import DOCS
+
+        write_text(DOCS / "sparsity.md", f"{HEAD}\n{text}\n")
+
+
+def _table(rows: list[Row], measured_on: str) -> str:
+    libraries = ", ".join(f"{name} {version}" for name, version in versions(*LIBRARIES).items())
+    lines = [
+        f"{measured_on}; {libraries}.",
+        "",
+        "| network | runtime | precision | zeros | encoding | KB | gzip ratio | ms | ratio |",
+        "|---|---|---|---|---|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row.network} | {row.runtime} | {row.precision} | {row.pattern} | {row.encoding} "
+        f"| {_cell(row.bytes and row.bytes / 1000, '{:.0f}')} "
+        f"| {_cell(row.gzip_ratio, '{:.2f}')} | {_cell(row.ms, '{:.3f}')} "
+        f"| {_cell(row.ratio, '{:.2f}')}{' ' + row.error[:60] if row.error else ''} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
