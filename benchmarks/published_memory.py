@@ -67,8 +67,9 @@ def published(models: Path) -> tuple[list[Compared], list[Row]]:
         models: the folder of shared models.
     """
     with TABLE.open(newline="", encoding="utf-8") as handle:
-        rows = [row for row in csv.DictReader(handle) if row["ram_kib"] and _micro(row)]
-    found, unknown = [], []
+        rows: list[Row] = [row for row in csv.DictReader(handle) if row["ram_kib"] and _micro(row)]
+    found: list[Compared] = []
+    unknown: list[Row] = []
     for row in rows:
         graph = _graph(row, models)
         name = _TARGETS.get(row["runtime"])
@@ -145,7 +146,8 @@ def _padded(graph: Graph) -> Graph:
 
     PyTorch pads both sides, SAME padding with a stride of 2 only one: converters write an operator.
     """
-    tensors, ops = list(graph.tensors), []
+    tensors = list(graph.tensors)
+    ops: list[Op] = []
     for op in graph.ops:
         source, output = tensors[op.inputs[0]], tensors[op.outputs[0]]
         inputs = op.inputs
