@@ -292,6 +292,11 @@ def main() -> None:
         write_text(DOCS / "sparsity.md", f"{HEAD}\n{text}\n")
 
 
+def _reason(error: str) -> str:
+    """An error without the file that it names, and without its details."""
+    return error.split(": ")[1 if ": " in error else 0][:60]
+
+
 def _table(rows: list[Row], measured_on: str) -> str:
     libraries = ", ".join(f"{name} {version}" for name, version in versions(*LIBRARIES).items())
     lines = [
@@ -304,7 +309,7 @@ def _table(rows: list[Row], measured_on: str) -> str:
         f"| {row.network} | {row.runtime} | {row.precision} | {row.pattern} | {row.encoding} "
         f"| {_cell(row.bytes and row.bytes / 1000, '{:.0f}')} "
         f"| {_cell(row.gzip_ratio, '{:.2f}')} | {_cell(row.ms, '{:.3f}')} "
-        f"| {_cell(row.ratio, '{:.2f}')}{' ' + row.error[:60] if row.error else ''} |"
+        f"| {_cell(row.ratio, '{:.2f}')}{' ' + _reason(row.error) if row.error else ''} |"
         for row in rows
     ]
     return "\n".join(lines)

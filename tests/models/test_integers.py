@@ -69,9 +69,8 @@ def samples() -> Dataset:
 @pytest.mark.parametrize(
     ("body", "equal"), [(residual, 0.999), (attention, 0.98), (recurrent, 0.98)]
 )
-@pytest.mark.parametrize("seed", [0, 1])
 def test_the_file_gives_the_same_integers(
-    body: Any, equal: float, seed: int, tmp_path: Path, worker: Worker
+    body: Any, equal: float, tmp_path: Path, worker: Worker
 ) -> None:
     import keras
 
@@ -82,7 +81,7 @@ def test_the_file_gives_the_same_integers(
     from edgekit.runtimes.session import run_raw, to_real
     from edgekit.training.evaluate import record_outputs
 
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(0)
     data, x = samples(), keras.Input((16, 16, 2), name="x")
     logits = keras.layers.Dense(5)(body(keras.layers, x)) * 4.0  # far apart
     model = keras.Model(x, keras.layers.Softmax()(logits))
