@@ -16,6 +16,7 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -162,7 +163,7 @@ def measure(
     targets = {count: load_target(f"{target}@{count}") for count in threads}
     known: dict[tuple[Path, int], list[float]] = defaultdict(list)
     skipped: set[Path] = set()
-    with LocalDevice() as device:
+    with closing(LocalDevice()) as device:
         for _ in range(_ROUNDS):
             for path in files:
                 for count in threads:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 from edgekit.base.child import Worker
@@ -31,7 +30,7 @@ class Latency:
 
 
 class Device(Protocol):
-    """Runs model files. Close it, or use it in a `with` block."""
+    """Runs model files. Close it when done, as `contextlib.closing` does."""
 
     name: str
 
@@ -66,17 +65,6 @@ class LocalDevice:
     def __init__(self) -> None:
         self._worker = Worker(timeout_s=_TIMEOUT_S)
         self._versions: dict[str, str] = {}
-
-    def __enter__(self) -> LocalDevice:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def machine(self) -> Machine:
         """See `Device.machine`."""

@@ -286,6 +286,11 @@ class QuantizedBidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
         return (merged, *states) if states else merged
 
 
+def cells_within(layer: Any) -> list[Any]:
+    """The cells of a recurrent layer of one direction, one on the other."""
+    return list(getattr(layer.cell, "cells", [layer.cell]))
+
+
 def last_cell(layer: Any) -> Any:
     """The cell whose results a recurrent layer gives."""
-    return layer.cell.cells[-1] if hasattr(layer.cell, "cells") else layer.cell
+    return cells_within(layer)[-1]

@@ -9,10 +9,10 @@ from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
+from keras import layers, ops
 
-from edgekit.base.extras import require
 from edgekit.models import requantize
-from edgekit.models.fakequant_cells import QuantizedBidirectional, _Cell
+from edgekit.models.fakequant_cells import QUANTIZED_CELLS, QuantizedBidirectional, cells_within
 from edgekit.models.requantize import Codes, codes_of
 
 _LIMITS = ("relu", "relu6", "linear")
@@ -115,7 +115,6 @@ class _OnIntegers:
         self, name: str, x: _Number, bias: Any, *, training: bool, columns: slice = slice(None)
     ) -> _Number:
         """As the cell's: the rounded result of a kernel."""
-        ops = require("keras", purpose="to run Keras models").ops
         assert x.codes is not None
         value = ops.matmul(x.value, self._cell.rounded(name, training=training)[:, columns])
         value = value if bias is None else value + bias
@@ -157,16 +156,18 @@ def recurrent(layer: Any, codes: Codes) -> Recurrent | None:
         codes: of its input.
     """
     both = isinstance(layer, QuantizedBidirectional)
+    ways = (layer.forward_layer, layer.backward_layer) if both else (layer,)
+    if not all(isinstance(way, layers.RNN) for way in ways):
+        return None
     runs: dict[Any, Callable[..., Any]] = {}
     ends = []
-    for way in (layer.forward_layer, layer.backward_layer) if both else (layer,):
-        cell = getattr(way, "cell", None)
+    for way in ways:
         end = codes
-        for one in getattr(cell, "cells", [cell]):
-            if not isinstance(one, _Cell):
+        for cell in cells_within(way):
+            if not isinstance(cell, tuple(QUANTIZED_CELLS.values())):
                 return None
-            on = _OnIntegers(one, end)
-            runs[one], end = on.run, on.results
+            on = _OnIntegers(cell, end)
+            runs[cell], end = on.run, on.results
         ends.append(end)
     known = ends[0] if not both or layer.results_range is not None else None
     return Recurrent(runs, known)

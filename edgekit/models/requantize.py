@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from keras import ops
 from numpy.typing import NDArray
 
-from edgekit.base.extras import require
 from edgekit.models.fakequant import FakeQuant, kernel_steps, range_of
 
 LEVELS = 255
@@ -49,13 +49,11 @@ def channel_steps(layer: Any, name: str) -> NDArray[np.float32]:
 
 def on_steps(steps: Any, codes: Codes) -> Any:
     """The values of integers, saturated."""
-    ops = require("keras", purpose="to run Keras models").ops
     return ops.clip(steps, -codes.zero, LEVELS - codes.zero) * codes.step
 
 
 def given(values: Any, codes: Codes) -> Any:
     """Integers of real values, as `edgekit.schema.quantization` rounds what a file is given."""
-    ops = require("keras", purpose="to run Keras models").ops
     return ops.cast(ops.round(ops.cast(values, "float64") / np.float64(codes.step)), "float32")
 
 
@@ -67,13 +65,11 @@ def summed(values: Any, steps: NDArray[np.float32], codes: Codes) -> Any:
         steps: of these.
         codes: of the result.
     """
-    ops = require("keras", purpose="to run Keras models").ops
     return ops.round(ops.round(values / steps) * (steps / codes.step))
 
 
 def multiplied(values: Any, steps: NDArray[np.float32], codes: Codes) -> Any:
     """The same as TensorFlow Lite's matrix products round: twice."""
-    ops = require("keras", purpose="to run Keras models").ops
     return rounded_twice(ops.round(values / steps), float(steps) / float(codes.step))
 
 
@@ -84,7 +80,6 @@ def added(terms: Sequence[tuple[Any, Codes, int]], codes: Codes) -> Any:
         terms: values, their steps, and 1 or -1.
         codes: of the result.
     """
-    ops = require("keras", purpose="to run Keras models").ops
     scales = [one.step / codes.step for _, one, _ in terms]
     shift = _ADDEND_BITS - int(np.frexp(max(scales))[1] - 1)
     total: Any = 1 << (shift - 1)
@@ -96,7 +91,6 @@ def added(terms: Sequence[tuple[Any, Codes, int]], codes: Codes) -> Any:
 
 def inverse_roots(values: Any, before: Codes, codes: Codes) -> Any:
     """Integers of one over the root of values: TensorFlow Lite's RSQRT, by 20 bits of the root."""
-    ops = require("keras", purpose="to run Keras models").ops
     numbers = ops.round(values / before.step)
     roots = ops.round(2**_ROOT_BITS / ops.sqrt(ops.maximum(numbers, 1)))
     scale = 1 / (np.sqrt(np.float64(before.step)) * np.float64(codes.step))
@@ -112,7 +106,6 @@ def rounded_twice(sums: Any, scale: float) -> Any:
         sums: integers in float32.
         scale: to the steps, from these integers.
     """
-    ops = require("keras", purpose="to run Keras models").ops
     mantissa, exponent = np.frexp(scale)
     shift = -int(exponent)
     negative = sums < 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,25 +54,23 @@ def compiled(model: keras.Model) -> Any:
     One with fake quantization is computed on the integers that it simulates.
     """
     tf = require("tensorflow", purpose="to run Keras models")
-    keras = require("keras", purpose="to run Keras models")
+    from edgekit.models.fakequant import fake_quant_layers
+    from edgekit.models.integers import on_integers
+
     signature = [
         tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=f"input{index}")
         for index, tensor in enumerate(model.inputs)
     ]
-    structure = model.input
-    from edgekit.models.fakequant import fake_quant_layers
-    from edgekit.models.integers import on_integers
-
-    integers = on_integers(model) if fake_quant_layers(model) else None
-
-    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
-    def run(*inputs: Any) -> list[Any]:
-        if integers is not None:
-            return integers(*inputs)
-        packed = keras.tree.pack_sequence_as(structure, list(inputs))
-        return list(keras.tree.flatten(model(packed, training=False)))
-
+    call = on_integers(model) if fake_quant_layers(model) else partial(_outputs, model)
+    run = tf.function(call, input_signature=signature, autograph=False)
     return run.get_concrete_function()
+
+
+def _outputs(model: keras.Model, *inputs: Any) -> list[Any]:
+    """The outputs in their order, of tensors of the inputs in theirs."""
+    tree = require("keras", purpose="to run Keras models").tree
+    packed = tree.pack_sequence_as(model.input, list(inputs))
+    return list(tree.flatten(model(packed, training=False)))
 
 
 def evaluate(model: keras.Model, split: Split) -> dict[str, float]:

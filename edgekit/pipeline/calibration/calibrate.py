@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 from edgekit.base.errors import InputError, PreconditionError, ToolError
 from edgekit.base.files import write_text
 from edgekit.base.progress import Progress, silent
-from edgekit.devices.device import DEVICES, Device
+from edgekit.devices.device import DEVICES
 from edgekit.devices.machine import Machine
 from edgekit.pipeline.calibration.measure import FORMATS, Journal, Series, Setting, measure
 from edgekit.profiling.fit.kernels import Scales, fit_kernels, predict_seconds
@@ -97,8 +98,7 @@ def calibrate(
     """
     name = _name(output)
     settings = _settings(runtimes, precisions, threads)
-    opened: Device = DEVICES.get(device)()
-    try:
+    with closing(DEVICES.get(device)()) as opened:
         host = opened.machine()
         _check(host, threads, busy=busy)
         journal = Journal(
@@ -109,8 +109,6 @@ def calibrate(
             measure(opened, settings, seconds=60 * minutes, journal=journal, progress=progress)
         )
         progress("fitting", 1.0, 1.0)
-    finally:
-        opened.close()
     versions = {one.setting.runtime: one.version for one in series}
     fits = {one.setting: _fitted(one) for one in series}
     target = _target(name, host, settings, fits, versions)
