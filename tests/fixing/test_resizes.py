@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgekit.pipeline.fixing import fix_file
 from edgekit.profiling.rewrites.base import RefusedError
+from edgekit.profiling.targets import load_target
 from tests.fixing.cases import Net, apply, fix
 
 _OPTIONS = {
@@ -47,6 +49,34 @@ def test_large_steps_are_split(tmp_path: Path) -> None:
     assert fixed.ops == ["RESIZE_NEAREST_NEIGHBOR"] * 2
     assert fixed.report.after.verdict == "ok"
     fixed.assert_equal()
+
+
+@pytest.mark.parametrize("integers", [True, False])
+@pytest.mark.parametrize("mode", _MODES)
+def test_one_value_spreads_over_a_map_in_steps(
+    tmp_path: Path, mode: tuple[bool, bool], integers: bool
+) -> None:
+    """DeepLab's pooled branch, 1x1 to 33x33, which the Edge TPU compiler leaves to the CPU."""
+    content = resize("RESIZE_BILINEAR", 1, 33, mode, integers=integers)
+    if not integers:
+        change, pair = apply("resize-steps", content, tmp_path)
+        assert change.promise == "rounding"
+        pair.assert_near(1e-6)
+        return
+    fixed = fix(content, "coral-usb", tmp_path)
+    assert fixed.ops == ["RESIZE_BILINEAR"] * 2
+    assert fixed.report.rewrites[0].promise == "bits"
+    assert fixed.report.after.verdict == "ok"
+    fixed.assert_equal()
+
+
+@pytest.mark.slow
+def test_deeplab_is_mapped_up_to_its_largest_resize(shared: Path, tmp_path: Path) -> None:
+    path = shared / "models" / "coral_deeplabv3_mnv2_dm05_pascal_quant.tflite"
+    report = fix_file(path, load_target("coral-usb"), None, samples=1)
+    before, after = ([op.where for op in one.ops] for one in (report.before, report.after))
+    assert (before.count("cpu"), after.count("cpu")) == (8, 2)
+    assert {one.difference.max_steps for one in report.rewrites} == {0}
 
 
 @pytest.mark.parametrize("name", ["resize-mode", "resize-steps"])

@@ -7,6 +7,7 @@ are. The formulas are those of TFLite's kernels.
 from __future__ import annotations
 
 import itertools
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -43,27 +44,22 @@ def resize_mode(site: Site[TFLiteEditor]) -> Change:
 
 @rewrite(*_RULES, ops=_OPS)
 def resize_steps(site: Site[TFLiteEditor]) -> Change:
-    """Resizes by 16 and more in steps of up to 8, where that is the same."""
+    """Resizes by 16 and more in steps of up to 8, where that is the same: from 1x1 it always is."""
     edit, op = site.model, operator(site)
     name, mode = edit.name(op), _mode(op)
-    (height, tall), (width, wide) = _sizes(edit, op)
-    factor = tall // height
-    if (height * factor, width * factor) != (tall, wide):
-        raise RefusedError("it does not resize by one whole number")
-    steps = _factors(factor)
-    for size in (height, width):
-        sizes = [size * int(product) for product in itertools.accumulate([1, *steps], _times)]
-        product = np.eye(size)
-        for before, after in itertools.pairwise(sizes):
+    sizes = _sizes(edit, op)
+    heights, widths = _stations(*sizes)
+    for stations in (heights, widths):
+        product = np.eye(stations[0])
+        for before, after in itertools.pairwise(stations):
             product = _matrix(name, before, after, mode) @ product
-        if not _equal(product, _matrix(name, size, size * factor, mode)):
+        if not _equal(product, _matrix(name, stations[0], stations[-1], mode)):
             raise RefusedError(f"in mode {_WORDS.get(mode, 'both')} steps are not the same")
     batch, _, _, channels = edit.shape(op.inputs[0])
     source, result, new = op.inputs[0], op.outputs[0], []
-    for number, step in enumerate(steps):
-        height, width = height * step, width * step
+    for number, (height, width) in enumerate(zip(heights[1:], widths[1:], strict=True)):
         made = result
-        if number < len(steps) - 1:
+        if number < len(heights) - 2:
             made = edit.add_tensor(
                 (batch, height, width, channels), edit.dtype(result),
                 f"{edit.label(result)}/{number}", edit.quantization(result), like=result,
@@ -80,12 +76,32 @@ def resize_steps(site: Site[TFLiteEditor]) -> Change:
         )  # fmt: skip
         source = made
     edit.replace(op, new)
-    words = f"{len(steps)} steps: by {' and '.join(map(str, steps))}"
+    places = [f"{tall}x{wide}" for tall, wide in zip(heights[1:], widths[1:], strict=True)]
+    words = f"{len(places)} steps: to {' and '.join(places)}"
     return Change(words, _promise(edit, op))
 
 
-def _times(one: int, other: int) -> int:
-    return one * other
+def _stations(down: tuple[int, int], across: tuple[int, int]) -> tuple[list[int], list[int]]:
+    """Heights and widths from the first to the last.
+
+    Raises:
+        RefusedError: there are no steps between them.
+    """
+    (height, tall), (width, wide) = down, across
+    if (height, width) == (1, 1):  # one value everywhere, by whatever sizes
+        count = 1
+        while _STEPS[-1] ** count < max(tall, wide):
+            count += 1
+        if count < 2:
+            raise RefusedError("it is one step already")
+        sides = ([min(_STEPS[-1] ** n, end) for n in range(count)] for end in (tall, wide))
+        heights, widths = ([*side, end] for side, end in zip(sides, (tall, wide), strict=True))
+        return heights, widths
+    factor = tall // height
+    if (height * factor, width * factor) != (tall, wide):
+        raise RefusedError("it does not resize by one whole number")
+    steps = list(itertools.accumulate([1, *_factors(factor)], mul))
+    return [height * step for step in steps], [width * step for step in steps]
 
 
 def _factors(factor: int) -> list[int]:
@@ -122,6 +138,8 @@ def _sizes(edit: TFLiteEditor, op: Any) -> list[tuple[int, int]]:
 def _promise(edit: TFLiteEditor, op: Any) -> Promise:
     if edit.name(op) == "RESIZE_NEAREST_NEIGHBOR":
         return "bits"
+    if edit.shape(op.inputs[0])[1:3] == (1, 1) and edit.dtype(op.inputs[0]) != "float32":
+        return "bits"  # weights that add up to one, of one value
     return "rounding" if edit.dtype(op.inputs[0]) == "float32" else "approximate"
 
 
