@@ -14,12 +14,12 @@ from edgekit.base.errors import EdgekitError, InputError, MissingDependencyError
 from edgekit.graph.types import Op
 from edgekit.profiling.compilers import COMPILERS, Compiled, CompiledOp
 from edgekit.profiling.operators import by_reason, layer_profile
-from edgekit.profiling.placement import OpPlacement, place
+from edgekit.profiling.placement import OpPlacement, counted, place
 from edgekit.profiling.rules.base import finding
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import works
 from edgekit.schema.figure import Figure
-from edgekit.schema.results import Finding, LayerProfile, Placement, Profile, Severity
+from edgekit.schema.results import Finding, LayerProfile, Profile, Severity
 from edgekit.schema.target import Target
 
 
@@ -110,8 +110,6 @@ def compiled_profile(view: GraphView, target: Target, artifact: str, path: Path 
     those on the CPU, and a part is not the whole.
     """
     placed = compiled_placement(view, target, path)
-    first = target.processors[0]
-    on_first = sum(place.where == first.name for place in placed.ops)
     result = placed.result
     details: dict[str, object] = {"precision": view.precision}
     if result is not None:
@@ -138,7 +136,7 @@ def compiled_profile(view: GraphView, target: Target, artifact: str, path: Path 
             placed.missing or f"{result.compiler if result else ''} says nothing about energy"
         ),
         peak_memory_bytes=_peak(placed),
-        placement=Placement(accelerator_ops=on_first, fallback_ops=len(placed.ops) - on_first),
+        placement=counted(placed.ops, target),
         layers=_layers(view, placed),
         warnings=_warnings(placed),
         details=details,

@@ -10,7 +10,7 @@ from edgekit.profiling.partition import first_subgraph
 from edgekit.profiling.rules import RULE_SETS, OpView, RuleSet
 from edgekit.profiling.rules.base import finding
 from edgekit.profiling.view import WEIGHTED, GraphView
-from edgekit.schema.results import Finding, Severity
+from edgekit.schema.results import Finding, Placement, Severity
 from edgekit.schema.target import Target
 
 # What a compiler leaves behind, and the rule sets of the processors that it compiles for.
@@ -47,6 +47,18 @@ def place(view: GraphView, target: Target) -> list[OpPlacement]:
     return [
         _place(target, [column[index] for column in broken]) for index in range(len(view.graph.ops))
     ]
+
+
+def counted(placed: Sequence[OpPlacement], target: Target) -> Placement:
+    """How many operators run where."""
+    first = target.processors[0]
+    on_first = sum(place.where == first.name for place in placed)
+    unplaced = sum(place.where is None for place in placed)
+    return Placement(
+        accelerator_ops=0 if first.kind == "cpu" else on_first,
+        fallback_ops=len(placed) - on_first - unplaced,
+        unplaced_ops=unplaced,
+    )
 
 
 def _all_findings(view: GraphView, rules: RuleSet, target: Target) -> Sequence[list[Finding]]:

@@ -16,11 +16,11 @@ from edgekit.profiling.flight import flight_profile, flight_seconds_per_hour
 from edgekit.profiling.intervals import Range, error_range, estimated
 from edgekit.profiling.memory.need import Need, Runtime, memory_need, runtime_of
 from edgekit.profiling.operators import by_reason, layer_profile
-from edgekit.profiling.placement import OpPlacement, place
+from edgekit.profiling.placement import OpPlacement, counted, place
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, works
 from edgekit.schema.figure import Figure
-from edgekit.schema.results import LayerProfile, Placement, Profile
+from edgekit.schema.results import LayerProfile, Profile
 from edgekit.schema.target import Target
 
 _EXTRAPOLATED = "extrapolated:"
@@ -93,10 +93,6 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
     result = estimate(view, loads, placed, target)
     if isinstance(result, Estimate) and not result.seconds:
         result = "what was measured on this target says nothing about so small a network"
-    first = target.processors[0]
-    on_first = sum(p.where == first.name for p in placed)
-    accelerated = first.kind != "cpu"
-    fallbacks = len(placed) - on_first if accelerated or on_first < len(placed) else 0
     charged = target.precisions.get(view.precision)
     warnings = _warnings(loads, placed, target, result)
     known = not isinstance(result, str)
@@ -110,7 +106,7 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
         energy_mj=energy,
         power_w=power,
         peak_memory_bytes=subject.need(runtime_of(target)).ram,
-        placement=Placement(accelerator_ops=on_first if accelerated else 0, fallback_ops=fallbacks),
+        placement=counted(placed, target),
         layers=_layers(loads, placed, result.ops if isinstance(result, Estimate) else None),
         warnings=warnings,
         details={"precision": view.precision, "runtime": _runtime(target)} if known else {},

@@ -106,10 +106,12 @@ def _placement(profile: Profile) -> str:
     if profile.placement is None:
         return "-"
     counts = profile.placement
-    cpu = len(profile.layers) - counts.accelerator_ops
-    if counts.accelerator_ops:
-        return f"{counts.accelerator_ops} accelerator / {cpu} CPU"
-    return f"{cpu} CPU"
+    cpu = len(profile.layers) - counts.accelerator_ops - counts.unplaced_ops
+    words = [f"{counts.accelerator_ops} accelerator"] if counts.accelerator_ops else []
+    words.append(f"{cpu} CPU")
+    if counts.unplaced_ops:
+        words.append(f"{counts.unplaced_ops} nowhere")
+    return " / ".join(words)
 
 
 def _comparison_rows(

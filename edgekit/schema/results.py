@@ -75,10 +75,17 @@ class LayerProfile(Document):
 
 
 class Placement(Document):
-    """How many operators run on the accelerator, and how many fall back to the CPU."""
+    """How many operators run where.
+
+    Attributes:
+        accelerator_ops: on the accelerator.
+        fallback_ops: on another processor than the target's first.
+        unplaced_ops: on none of the target's processors.
+    """
 
     accelerator_ops: int
     fallback_ops: int
+    unplaced_ops: int = 0
 
 
 class Usage(Document):
