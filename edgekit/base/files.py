@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,20 @@ def from_os_error(error: OSError) -> EdgekitError:
     if error.errno in _FAILING:
         return StorageError(error.strerror or str(error), where=where)
     return InputError(error.strerror or str(error), where=where)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """Makes a folder and those above it; if the block fails, those it made go, unless used."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):  # what others have put something in stays
+                folder.rmdir()
+        raise
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from edgekit.base.child import Worker
 from edgekit.base.errors import InputError, ParityError
 from edgekit.base.extras import versions
-from edgekit.base.files import from_os_error, sha256_file, sync, write_text
+from edgekit.base.files import from_os_error, new_folder, sha256_file, sync, write_text
 from edgekit.base.registry import Registry
 from edgekit.export.base import Exporter, ExportJob, keras_outputs, sidecar_path
 from edgekit.export.calibrated import CalibratedExporter
@@ -387,8 +387,10 @@ def _worker(given: Worker | None) -> Iterator[Worker]:
 def _folder(output: Path) -> Iterator[Path]:
     """A temporary folder beside the output, for a file, or two, that is not yet proven."""
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=output.parent) as name:
+        with (
+            new_folder(output.parent),
+            tempfile.TemporaryDirectory(prefix=".tmp-", dir=output.parent) as name,
+        ):
             yield Path(name).resolve()
     except OSError as error:
         raise from_os_error(error) from error

@@ -47,6 +47,28 @@ def test_the_temporary_file_lies_beside_and_keeps_the_suffix(tmp_path: Path) -> 
     assert everything_in(tmp_path) == ["model.keras"]
 
 
+def test_folders_made_for_what_failed_go_again(tmp_path: Path) -> None:
+    def fail(folder: Path, leave: str | None = None) -> None:
+        with files.new_folder(folder):
+            assert folder.is_dir()
+            if leave:
+                (folder.parent / leave).touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail(tmp_path / "new" / "folder")
+    assert everything_in(tmp_path) == []
+    with pytest.raises(RuntimeError):
+        fail(tmp_path)
+    assert tmp_path.is_dir()
+    with pytest.raises(RuntimeError):
+        fail(tmp_path / "new" / "folder", leave="other")
+    assert everything_in(tmp_path / "new") == ["other"]
+    with files.new_folder(tmp_path / "kept"):
+        pass
+    assert (tmp_path / "kept").is_dir()
+
+
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_a_failure_leaves_the_old_file(tmp_path: Path, failure: type[BaseException]) -> None:
     path = tmp_path / "model.keras"

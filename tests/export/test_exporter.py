@@ -154,7 +154,7 @@ def test_a_failed_conversion_leaves_nothing(
         kind = ModelFileError if damage == "truncated" else ConversionError
         with pytest.raises(kind):
             export(job(model, "tflite", "fp32", folder), reference_x=x, worker=child)
-    assert list(folder.iterdir()) == []
+    assert not folder.exists()
 
 
 def awkward(name: str) -> Any:
@@ -237,7 +237,7 @@ def test_third_party_int8_files_derive(
 def test_only_an_int8_file_is_a_master(shared: Path, tmp_path: Path) -> None:
     master = shared / "models" / "mlperf_tiny_kws_fp32.tflite"
     with Worker() as child, pytest.raises(InputError, match="int8 outputs"):
-        derive_from_tflite(master, "onnx", tmp_path / "kws.onnx", worker=child)
+        derive_from_tflite(master, "onnx", tmp_path / "new" / "folder" / "k.onnx", worker=child)
     assert list(tmp_path.iterdir()) == []
 
 
