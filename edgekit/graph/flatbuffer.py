@@ -31,6 +31,10 @@ _HELPERS = re.compile(r"Init|GetRootAs.*|.*BufferHasIdentifier|.*(AsNumpy|Length
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
+class Fault(ValueError):  # noqa: N818 a fault of the file, which becomes a ModelFileError
+    """What is wrong with a file, in words for its user."""
+
+
 @contextmanager
 def faults_as_errors(what: str, where: str | None) -> Iterator[None]:
     """Turns the faults of a corrupt file into one clear error.
@@ -41,8 +45,11 @@ def faults_as_errors(what: str, where: str | None) -> Iterator[None]:
     try:
         yield
     except _FAULTS as error:
+        found = error if isinstance(error, Fault) else "what it refers to is not in it"
         raise ModelFileError(
-            f"not a readable {what}: truncated or corrupt ({error})", where=where
+            f"not a readable {what}: truncated or corrupt ({found})",
+            where=where,
+            hint="copy or download it again, and compare its size with the original's",
         ) from error
 
 
@@ -51,7 +58,7 @@ class StrictBytes(bytes):
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice) and key.stop is not None and key.stop >= len(self):
-            raise IndexError("a string ends after the file")
+            raise Fault("a string ends after the file")
         return super().__getitem__(key)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgekit.base.errors import ModelFileError
 from edgekit.base.files import existing_file
 from edgekit.graph import tflite_ops
-from edgekit.graph.flatbuffer import Budget, StrictBytes, faults_as_errors, plain_fields
+from edgekit.graph.flatbuffer import Budget, Fault, StrictBytes, faults_as_errors, plain_fields
 from edgekit.graph.layers import with_layers
 from edgekit.graph.types import Graph, Op, OpClass, Port, Tensor
 from edgekit.schema.quantization import Quantization
@@ -108,7 +108,7 @@ class _File:
             ]
             self._subgraphs = self._budget.items(self._model, "Subgraphs")
             if not self._subgraphs:
-                raise ValueError("it has no graph")
+                raise Fault("it has no graph")
             self._entries = [self._read_entries(subgraph) for subgraph in self._subgraphs]
 
     def graph(self, name: str) -> Graph:
@@ -136,11 +136,11 @@ class _File:
         """The values of one constant tensor."""
         entries = self._all_entries()
         if not 0 <= index < len(entries):
-            raise ValueError(f"there is no tensor {index}")
+            raise Fault(f"there is no tensor {index}")
         entry = entries[index]
         tensor = entry.tensor
         if not tensor.constant or entry.sparse or tensor.dtype in _NO_VALUES:
-            raise ValueError(f"tensor '{tensor.name}' has no dense numeric values in the file")
+            raise Fault(f"tensor '{tensor.name}' has no dense numeric values in the file")
         return _unpack(entry.content, tensor.dtype, tensor.elements).reshape(
             [size or 0 for size in tensor.shape]
         )
@@ -175,7 +175,7 @@ class _File:
         constant = len(content) > 0
         name = self._budget.text(table.Name())
         if min(shape, default=0) < 0 or min(signature, default=0) < -1:
-            raise ValueError(f"tensor '{name}' has shape {shape}, signature {signature}")
+            raise Fault(f"tensor '{name}' has shape {shape}, signature {signature}")
         if len(signature) == len(shape) and not constant:
             shape = [None if size == -1 else size for size in signature]
         dtype = self._dtypes.get(table.Type(), "unknown")
@@ -189,7 +189,7 @@ class _File:
         )
         sparse = table.Sparsity() is not None
         if constant and not sparse and dtype not in _NO_VALUES and len(content) < tensor.bytes:
-            raise ValueError(
+            raise Fault(
                 f"tensor '{name}' needs {tensor.bytes} bytes, the file holds {len(content)}"
             )
         return _Entry(tensor, content, sparse)
@@ -197,12 +197,12 @@ class _File:
     def _content(self, number: int) -> memoryview:
         """The bytes of a buffer; beyond 2 GB they lie behind the FlatBuffer (offset and size)."""
         if number >= len(self._buffers):
-            raise ValueError(f"there is no buffer {number}")
+            raise Fault(f"there is no buffer {number}")
         buffer = self._buffers[number]
         if buffer.Size() and buffer.Offset() > 1:
             content = memoryview(self._data)[buffer.Offset() :][: buffer.Size()]
             if len(content) < buffer.Size():
-                raise ValueError(f"buffer {number} ends after the file")
+                raise Fault(f"buffer {number} ends after the file")
             return content
         return memoryview(b"") if buffer.DataIsNone() else memoryview(buffer.DataAsNumpy())
 
@@ -219,7 +219,7 @@ class _File:
             or not all(map(math.isfinite, scale))
             or (axis is not None and not 0 <= axis < rank)
         ):
-            raise ValueError(f"tensor '{name}' has impossible quantization parameters")
+            raise Fault(f"tensor '{name}' has impossible quantization parameters")
         return Quantization(tuple(scale), tuple(zero_point), axis)
 
     def _ops(self, position: int) -> list[Op]:
@@ -256,7 +256,7 @@ class _File:
     def _indices(self, table: Any, field: str, count: int) -> tuple[int, ...]:
         indices = [index for index in self._budget.numbers(table, field) if index != -1]
         if any(not 0 <= index < count for index in indices):
-            raise ValueError(f"{field.lower()} {indices} of {count} tensors")
+            raise Fault(f"{field.lower()} {indices} of {count} tensors")
         return tuple(indices)
 
     def _attributes(self, op: Any) -> dict[str, Any]:

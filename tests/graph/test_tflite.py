@@ -253,8 +253,12 @@ def test_a_small_file_that_unfolds_into_a_huge_one_is_refused(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cut=st.integers(min_value=0))
 def test_truncated(small: bytes, cut: int) -> None:
-    with pytest.raises(ModelFileError):
-        read_buffer(small[: cut % len(small)])
+    with pytest.raises(ModelFileError) as caught:
+        read_buffer(small[: cut % len(small)], where="cut.tflite")
+    assert caught.value.where == "cut.tflite"
+    assert caught.value.hint
+    for internal in ("unpack", "buffer size", "NoneType", "index out of range", "offset"):
+        assert internal not in caught.value.message
 
 
 @settings(max_examples=300, deadline=None)
