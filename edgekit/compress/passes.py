@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,9 @@ PASSES: Registry[type[Pass[Any]]] = Registry(
     },
     group="passes",
 )
+
+
+_NUMBER = re.compile(r"[-+]?[\d.]+([eE][-+]?\d+)?")
 
 
 def prepare_passes(
@@ -155,8 +159,18 @@ def parse_pass(text: str) -> PassSpec:
     raise InputError(
         "is not a pass with its arguments",
         where=where,
-        hint="write NAME or NAME(argument=value, ...), such as prune(sparsity=0.5)",
+        hint=_unquoted(text)
+        or "write NAME or NAME(argument=value, ...), such as prune(sparsity=0.5)",
     )
+
+
+def _unquoted(text: str) -> str | None:
+    """Advice to quote the first word that is neither quoted, nor an identifier, nor a number."""
+    arguments = re.sub(r"'[^']*'|\"[^\"]*\"", "", text.partition("(")[2])
+    for word in re.findall(r"[^\s,:=()\[\]{}]+", arguments):
+        if re.search(r"[^\W\d]", word) and not word.isidentifier() and not _NUMBER.fullmatch(word):
+            return f"quote words with other characters than letters, digits and _: '{word}'"
+    return None
 
 
 class _Quoted(ast.NodeTransformer):

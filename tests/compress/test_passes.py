@@ -72,6 +72,24 @@ def test_nothing_but_literals_is_read(text: str) -> None:
         parse_pass(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("quantize(skip=[*head*])", "*head*"),
+        ("prune(sparsity=0.5, skip=[conv-1, other])", "conv-1"),
+        ("quantize(skip=['a b', block?/conv])", "block?/conv"),
+        ("adaround(steps=-1e-3, skip=[1st])", "1st"),
+    ],
+)
+def test_a_word_that_needs_quotes_is_named(text: str, word: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_pass(text)
+    assert f"'{word}'" in (caught.value.hint or "")
+    assert "quote" in (caught.value.hint or "")
+    quoted = parse_pass(text.replace(word, repr(word)))
+    assert word in quoted.args["skip"]
+
+
 def test_every_registered_pass_keeps_the_form_of_one() -> None:
     for name in PASSES.names():
         kind = PASSES.get(name)
