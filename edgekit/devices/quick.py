@@ -45,14 +45,16 @@ def quick_latency(*, path: str, runtime: str, threads: int, seconds: float) -> d
         times: list[float] = []
         gc.collect()
         gc.disable()
-        start = end = clock()
-        while len(times) < _LEAST_RUNS or end - start < seconds:
-            begin = clock()
-            for _ in repeat(None, batch):
-                call()
-            end = clock()
-            times.append((end - begin) / batch)
-        gc.enable()
+        try:
+            start = end = clock()
+            while len(times) < _LEAST_RUNS or end - start < seconds:
+                begin = clock()
+                for _ in repeat(None, batch):
+                    call()
+                end = clock()
+                times.append((end - begin) / batch)
+        finally:
+            gc.enable()
         version = session.version
     first, median, third = np.percentile(times, [25, 50, 75])
     return {
