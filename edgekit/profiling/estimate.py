@@ -139,14 +139,11 @@ def _streamed_shares(
     processors: Mapping[str, Processor],
 ) -> dict[str, float]:
     """Bytes over the link for a byte of each processor's weights, as the file has them."""
-    held: dict[str, int] = defaultdict(int)
-    for work, place in zip(loads, placed, strict=True):
-        if place.where and not work.free:
-            held[place.where] += work.weight_bytes
     return {
-        name: streamed_bytes(view, loads, placed, processors[name]) / total
-        for name, total in held.items()
-        if total and processors[name].parameter_cache_bytes is not None
+        name: streamed_bytes(view, loads, placed, processor) / held
+        for name, processor in processors.items()
+        if processor.parameter_cache_bytes is not None
+        and (held := _weight_bytes(loads, placed, name))
     }
 
 
@@ -159,12 +156,16 @@ def streamed_bytes(
         return 0
     if processor.rules == EDGETPU.name:
         return parameter_cache(view, placed, processor.name, cache).streamed
-    held = sum(
+    return max(0, _weight_bytes(loads, placed, processor.name) - cache)
+
+
+def _weight_bytes(loads: Sequence[Work], placed: Sequence[OpPlacement], processor: str) -> int:
+    """Bytes of the weights of all that a processor runs."""
+    return sum(
         work.weight_bytes
         for work, place in zip(loads, placed, strict=True)
-        if place.where == processor.name and not work.free
+        if place.where == processor and not work.free
     )
-    return max(0, held - cache)
 
 
 def crossing_bytes(graph: Graph, placed: Sequence[OpPlacement], processor: str) -> int:
