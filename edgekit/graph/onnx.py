@@ -270,7 +270,9 @@ class _Reader:
             inputs = [tensors[self._names[name]] if name else None for name in node.input]
             outputs = [tensors[self._names[name]] for name in node.output if name]
             attributes = self._attributes(node)
-            standard = node.domain in onnx_ops.STANDARD_DOMAINS
+            standard = node.domain in onnx_ops.STANDARD_DOMAINS or (
+                node.domain in onnx_ops.QONNX_DOMAINS and node.op_type in onnx_ops.QONNX
+            )
             ops.append(
                 Op(
                     index=index,

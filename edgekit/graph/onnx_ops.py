@@ -41,6 +41,7 @@ QONNX = ("BipolarQuant", "FloatQuant", "IntQuant", "Quant", "Trunc")
 KINDS |= dict.fromkeys(QONNX, "quantize")
 
 STANDARD_DOMAINS = ("", "ai.onnx", "com.microsoft")
+QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 
 # Inputs: the data and the weights; quantized forms interleave scales and zero points.
 _DATA_AND_WEIGHTS = {"QLinearConv": (0, 3), "QLinearMatMul": (0, 3), "QGemm": (0, 3)}

@@ -183,6 +183,15 @@ def test_custom_domains(tmp_path: Path) -> None:
     assert graph.ops[0].attributes["domain"] == "my.domain"
 
 
+@pytest.mark.parametrize("domain", ["", "qonnx.custom_op.general", "onnx.brevitas"])
+def test_quantizers_of_qonnx_are_known_in_their_domains(tmp_path: Path, domain: str) -> None:
+    scalars = [const(name) for name in ("scale", "zero", "bits")]
+    node = helper.make_node("Quant", ["x", "scale", "zero", "bits"], ["y"], domain=domain)
+    graph = write(tmp_path / "m.onnx", [node], {"x": [1, 8]}, ["y"], scalars)
+    assert graph.ops[0].kind == "quantize"
+    assert graph.tensors[graph.outputs[0].tensor].shape == (1, 8)
+
+
 def test_names_that_are_not_text(valid: bytes, tmp_path: Path) -> None:
     for name in (b"Conv", b"conv", b"Relu"):
         (tmp_path / "m.onnx").write_bytes(valid.replace(name, b"\xff\xfe" + name[2:]))

@@ -98,6 +98,19 @@ def test_an_operator_off_the_list_is_one_finding() -> None:
     assert broken(make, "onnxruntime-xnnpack")["operator"].severity == "slow"
 
 
+@pytest.mark.parametrize(
+    ("rules", "rule"), [("cubeai", "quantizers"), ("onnxruntime-cpu", "standard_domain")]
+)
+def test_quantizers_of_qonnx_are_read_by_dataflow_compilers_only(rules: str, rule: str) -> None:
+    make = GraphMaker((1, 8), "float32", file_format="onnx")
+    make.op("Quant", "quantize", (1, 8), dtype="float32", weights=((), (), ()))
+    make.op("QuantizeLinear", "quantize", (1, 8), weights=((), ()))
+    assert list(broken(make, rules, 0)) == [rule]
+    assert broken(make, rules, 0)[rule].severity == "blocks"
+    assert broken(make, rules, 1) == {}
+    assert broken(make, "hls4ml", 0) == {}
+
+
 def test_every_rule_has_a_source_an_operator_list_and_a_severity() -> None:
     for name in RULE_SETS.names():
         rules = RULE_SETS.get(name)
@@ -172,6 +185,15 @@ def test_the_dpus_limits(height: int, width: int, inputs: int, outputs: int) -> 
     assert ("weight_bank" in found) == (height * width * -(-inputs // 16) > 2048)
     assert ("output_channels" in found) == (outputs > 4096)
     assert ("full_lanes" in found) == (outputs % 16 != 0)
+
+
+@given(st.integers(1, 16), st.integers(1, 16), st.integers(1, 4096))
+def test_the_dpus_weight_banks_limit_no_depthwise_convolution(
+    height: int, width: int, channels: int
+) -> None:
+    """EfficientNet-EdgeTPU's widest are 5x5 with 1,856 channels, and its times show no CPU."""
+    make = convolution((height, width), (channels, channels), name="DEPTHWISE_CONV_2D")
+    assert not {"weight_bank", "kernel_size", "output_channels"} & set(broken(make, "dpu"))
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.integers(1, 5000))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from edgekit.graph.onnx_ops import QONNX
 from edgekit.profiling.rules.base import OpView, RuleSet, broken_dimensions, rule
+
+_DQNN = "https://stedgeai-dc.st.com/assets/embedded-docs/dqnn_support.html"
 
 
 @rule(fix="fix the input shape before the export")
@@ -18,10 +21,24 @@ def float_or_int8(op: OpView) -> str | None:
     return None if precision in ("int8", "fp32") else f"{op.op.name} computes in {precision}"
 
 
+@rule(
+    *QONNX,
+    fix="export in int8 (QuantizeLinear and DequantizeLinear, or .tflite), or give the tool the "
+    "QKeras model",
+    source=_DQNN,
+)
+def quantizers(op: OpView) -> str | None:
+    """ONNX files are quantized by QuantizeLinear and DequantizeLinear, in 8 bits.
+
+    Networks of fewer bits are read from the Keras files of QKeras and Larq only.
+    """
+    return f"{op.op.name} of QONNX"
+
+
 RULES = RuleSet(
     name="cubeai",
     title="X-CUBE-AI",
-    rules=(static_shapes, float_or_int8),
+    rules=(static_shapes, float_or_int8, quantizers),
     source="https://stedgeai-dc.st.com/assets/embedded-docs/supported_ops_tflite.html",
     kinds=frozenset(
         {

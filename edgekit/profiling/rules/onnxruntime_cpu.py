@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from edgekit.graph.onnx_ops import QONNX
 from edgekit.profiling.rules.base import OpView, RuleSet, rule
 
 
 @rule(fix="export without custom domains, or register the operator's library in the session")
 def standard_domain(op: OpView) -> str | None:
     """Operators are in the ONNX standard or in com.microsoft, which the runtime brings."""
-    return f"custom operator {op.op.name}" if op.op.kind == "custom" else None
+    custom = op.op.kind == "custom" or op.op.name in QONNX
+    return f"custom operator {op.op.name}" if custom else None
 
 
 RULES = RuleSet(
