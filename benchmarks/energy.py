@@ -28,9 +28,9 @@ from groundtruth import CACHE, TABLE, Row, fit_data, measured, prior_data, table
 from prediction import stand_in
 
 from edgekit.base.errors import TargetError
-from edgekit.profiling.fit.costs import Sample
 from edgekit.profiling.fit.energy import EnergyResiduals, energy_residuals, fit_power
 from edgekit.profiling.fit.residuals import coverage_pct, median_pct, p90_pct, within_pct
+from edgekit.profiling.fit.samples import Sample
 from edgekit.profiling.targets import load_target, target_names
 from edgekit.schema.names import Precision
 from edgekit.schema.power import PowerSpec

@@ -34,9 +34,11 @@ from groundtruth import (
 )
 
 from edgekit.base.files import write_text
-from edgekit.profiling.fit.costs import CostFit, fit_costs, predict, rounded
+from edgekit.profiling.fit.costs import CostFit, fit_costs
 from edgekit.profiling.fit.energy import energy_residuals, fit_power, power_spread
+from edgekit.profiling.fit.fitted import rounded
 from edgekit.profiling.fit.residuals import Residual, median_pct, p90_pct
+from edgekit.profiling.fit.samples import predict
 from edgekit.profiling.targets import target_names
 from edgekit.schema.names import Precision
 from edgekit.schema.shipped import shipped_dir

@@ -18,7 +18,7 @@ from structures import channels_first, retyped
 
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
-from edgekit.profiling.fit.costs import Sample, sample
+from edgekit.profiling.fit.samples import Sample, sample
 from edgekit.schema.names import Precision
 from edgekit.schema.target import FitSpec, Reference, Source, Target
 

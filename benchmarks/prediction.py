@@ -41,10 +41,11 @@ from groundtruth import (
 from markdown import DOCS, README, put_between
 
 from edgekit.base.files import write_text
-from edgekit.profiling.fit.costs import CostFit, Sample, fit_costs, predict
+from edgekit.profiling.fit.costs import CostFit, fit_costs
 from edgekit.profiling.fit.energy import energy_residuals
 from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.fit.residuals import Residual, coverage_pct, median_pct, p90_pct, within_pct
+from edgekit.profiling.fit.samples import Sample, predict
 from edgekit.profiling.targets import load_target, target_names
 from edgekit.schema.names import Precision
 from edgekit.schema.target import FitSpec, KernelCosts, MemorySpec, Processor, Target

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from edgekit.profiling.energy import compiled_energy, demands, energy_j, usage
 from edgekit.profiling.estimate import Estimate, estimate
-from edgekit.profiling.fit.costs import predict, sample
 from edgekit.profiling.fit.energy import (
     energy_error,
     energy_residuals,
     fit_power,
     power_spread,
 )
+from edgekit.profiling.fit.samples import predict, sample
 from edgekit.profiling.intervals import Range
 from edgekit.profiling.placement import place
 from edgekit.profiling.profile import profile_graph

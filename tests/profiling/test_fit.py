@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from edgekit.base.errors import TargetError
 from edgekit.graph.types import Graph
-from edgekit.profiling.fit.costs import Sample, fit_costs, predict, sample
+from edgekit.profiling.fit.costs import fit_costs
 from edgekit.profiling.fit.least_squares import non_negative
+from edgekit.profiling.fit.samples import Sample, predict, sample
 from edgekit.profiling.targets import load_target
 from edgekit.schema.target import FitSpec, KernelCosts, Target, Term
 from tests.profiling.graphs import GraphMaker

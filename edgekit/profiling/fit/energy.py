@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from edgekit.profiling.energy import demands, energy_j
 from edgekit.profiling.fit import residuals as stats
-from edgekit.profiling.fit.costs import Sample, fit_costs, predict, prediction_error, rounded
+from edgekit.profiling.fit.costs import fit_costs, prediction_error
+from edgekit.profiling.fit.fitted import rounded
 from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.fit.residuals import Residual
+from edgekit.profiling.fit.samples import Sample, predict
 from edgekit.schema.names import Precision
 from edgekit.schema.power import ActivePower, PowerClass, Spread
 from edgekit.schema.target import FitSpec, PredictionError, Target

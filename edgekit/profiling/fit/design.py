@@ -1,0 +1,178 @@
+"""The equations of a fit: what samples have of each term, and the costs that solve them.
+
+Where a board has few measurements, those of the same runtime on other boards (the prior) join the
+fit, each board with a speed of its own: kernels are the same, so costs relate to each other alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.profiling.cost import kernel_terms
+from edgekit.profiling.estimate import crossing_bytes, streamed_bytes
+from edgekit.profiling.fit.fitted import with_costs
+from edgekit.profiling.fit.least_squares import non_negative
+from edgekit.profiling.fit.parameters import Parameter, ParameterSet
+from edgekit.profiling.fit.samples import Sample, predict
+from edgekit.schema.target import FitSpec, Target
+
+_SPEED_ROUNDS = 10
+_PLENTY = 1.5  # models a cost: with so many there is no need to choose fewer costs
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a fit needs of its samples, its own ones first, then those of the prior.
+
+    Attributes:
+        models: name by sample.
+        boards: number by sample; 0 is the target itself.
+        amounts: of each term by sample.
+        latency: in seconds.
+        known: latency without the other processors' time.
+        macs: multiply-accumulates by sample.
+    """
+
+    models: tuple[str, ...]
+    boards: NDArray[np.int_]
+    amounts: tuple[Mapping[Parameter, float], ...]
+    latency: NDArray[np.float64]
+    known: NDArray[np.float64]
+    macs: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        samples: Sequence[Sample],
+        target: Target,
+        spec: FitSpec,
+        prior: Sequence[Sequence[Sample]],
+    ) -> Design:
+        """The equations of samples; `prior` as for `edgekit.profiling.fit.costs.fit_costs`."""
+        together = [(number, s) for number, board in enumerate((samples, *prior)) for s in board]
+        latency = np.array([s.latency_s for _, s in together])
+        rest = np.array([_elsewhere(s, target, spec) for _, s in together])
+        return cls(
+            models=tuple(s.model for _, s in together),
+            boards=np.array([number for number, _ in together]),
+            amounts=tuple(_amounts(s, target, spec.processor) for _, s in together),
+            latency=latency,
+            known=latency - rest,
+            macs=np.array([float(s.view.graph.macs) for _, s in together]),
+        )
+
+    def without(self, models: Collection[str]) -> Design:
+        """The same without some models of the prior."""
+        keep = [
+            i for i, b in enumerate(self.boards.tolist()) if not b or self.models[i] not in models
+        ]
+        return Design(
+            models=tuple(self.models[i] for i in keep),
+            boards=np.unique(self.boards[keep], return_inverse=True)[1],
+            amounts=tuple(self.amounts[i] for i in keep),
+            latency=self.latency[keep],
+            known=self.known[keep],
+            macs=self.macs[keep],
+        )
+
+    def with_prior(self, rows: NDArray[np.int_]) -> NDArray[np.int_]:
+        """Own rows, and all of the prior."""
+        return np.concatenate([rows, np.flatnonzero(self.boards > 0)])
+
+    def system(
+        self, parameters: ParameterSet, rows: NDArray[np.int_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Shares of the measured latency by group (at one second a unit), and those wanted."""
+        matrix = [
+            [sum(self.amounts[i].get(term, 0.0) for term in group) for group in parameters.groups]
+            for i in rows.tolist()
+        ]
+        return np.array(matrix) / self.latency[rows, None], self.known[rows] / self.latency[rows]
+
+    def solve(self, parameters: ParameterSet, rows: NDArray[np.int_]) -> NDArray[np.float64]:
+        """Seconds a unit by group, on the board of the target."""
+        rows = self.with_prior(rows)
+        matrix, wanted = self.system(parameters, rows)
+        boards = self.boards[rows]
+        if not boards.any():
+            return non_negative(matrix, wanted, robust=parameters.robust)
+        # Speeds relative to the target: first by multiply-accumulates, then with the costs.
+        pace = np.log(self.macs[rows] / self.latency[rows])
+        speeds = np.array([math.exp(pace[boards == b].mean() - pace[boards == 0].mean())
+                           for b in range(boards.max() + 1)])  # fmt: skip
+        for _ in range(_SPEED_ROUNDS):
+            scaled = matrix / speeds[boards, None]
+            solution = non_negative(scaled, wanted, robust=parameters.robust)
+            share = matrix @ solution / wanted
+            for b in range(len(speeds)):
+                own = share[boards == b]
+                speeds[b] = max(float((own**2).sum()) / max(float(own.sum()), 1e-300), 1e-300)
+        return np.asarray(solution / speeds[0])
+
+
+def best_costs(
+    design: Design, sets: Sequence[ParameterSet], rows: NDArray[np.int_]
+) -> tuple[ParameterSet, Mapping[Parameter, float]]:
+    """The best set, and the seconds a unit of its terms that the samples in `rows` have."""
+    seen = design.with_prior(rows)
+    distinct = len({design.models[i] for i in seen.tolist()})
+    small = [s for s in sets if s.size < distinct] or [min(sets, key=lambda s: s.size)]
+    best = small[0]
+    if len(small) > 1 and distinct < _PLENTY * best.size:
+        best = min(small, key=lambda s: _score(design, s, rows))
+    met = {term for i in seen.tolist() for term, amount in design.amounts[i].items() if amount}
+    return best, {
+        term: float(value)
+        for group, value in zip(best.groups, design.solve(best, rows), strict=True)
+        for term in group
+        if met.intersection(group)
+    }
+
+
+def _score(design: Design, parameters: ParameterSet, rows: NDArray[np.int_]) -> float:
+    """Mean relative error of each model predicted from the others."""
+    models = np.array([design.models[i] for i in rows.tolist()])
+    total = 0.0
+    for model in dict.fromkeys(models.tolist()):
+        held = rows[models == model]
+        rest = rows[models != model]
+        if not len(rest):
+            return math.inf
+        matrix, wanted = design.system(parameters, held)
+        solution = design.without({model}).solve(parameters, rest)
+        total += float(np.abs(matrix @ solution - wanted).sum())
+    return total / len(rows)
+
+
+def _amounts(measured: Sample, target: Target, processor: str) -> Mapping[Parameter, float]:
+    """Amounts of each term in one inference, on one processor."""
+    totals: dict[Parameter, float] = defaultdict(float, {"inference": 1.0})
+    for work, where in zip(measured.loads, measured.placed, strict=True):
+        if where.where == processor:
+            for name, amount in kernel_terms(work).items():
+                totals[name] += amount
+    hardware = next(p for p in target.processors if p.name == processor)
+    if hardware.link:
+        totals["link"] = float(
+            streamed_bytes(measured.view, measured.loads, measured.placed, hardware)
+            + crossing_bytes(measured.view.graph, measured.placed, processor)
+        )
+    return totals
+
+
+def _elsewhere(measured: Sample, target: Target, spec: FitSpec) -> float:
+    """Seconds that the sample spends on the target's other processors."""
+    if all(where.where == spec.processor for where in measured.placed):
+        return 0.0
+    result = predict(measured, with_costs(target, spec, {}, [measured]))
+    return sum(
+        time.seconds
+        for time, where in zip(result.ops, measured.placed, strict=True)
+        if where.where != spec.processor
+    )
