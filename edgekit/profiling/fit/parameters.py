@@ -89,9 +89,17 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ParameterSet((_ALL_MACS, ("link",), ("inference",)), robust=True),
         ParameterSet((_ALL_MACS, ("activation_byte",), ("link",)), robust=True),
     ),
-    # Arrays of multipliers that a compiler feeds from on-chip memory (DPU, Hailo): depthwise
+    # Arrays of multipliers that a compiler feeds from on-chip memory (Hailo): depthwise
     # convolutions leave most lanes idle, and each layer has to be started.
     "array": (
+        ParameterSet((_MATRIX, _DEPTHWISE, ("op",))),
+        ParameterSet((_ALL_MACS, ("op",))),
+        ParameterSet((_ALL_MACS,)),
+    ),
+    # A DPU computes from on-chip memory what it loads over the bus: bytes cost as much whatever
+    # they are, and depthwise convolutions run on an engine of their own (PG338).
+    "dpu": (
+        ParameterSet((_MATRIX, _DEPTHWISE, ("activation_byte", "weight_byte"), ("op",))),
         ParameterSet((_MATRIX, _DEPTHWISE, ("op",))),
         ParameterSet((_ALL_MACS, ("op",))),
         ParameterSet((_ALL_MACS,)),

@@ -4,6 +4,12 @@ channel_parallel is 16 and bank_depth 2048, by table 1 of UG1414 3.5 (2023). Sma
 (B512 to B3136) have fewer lanes and the same rules. The compiler moves what breaks a rule to the
 CPU. Restrictions of pooling, transposed and fully connected layers in that table are not checked.
 That scales are powers of two is from the same guide as remembered.
+
+Depthwise convolutions run beside pooling on the ALU engine, channel group by channel group, at
+half of the pixels at a time (PG338, "DepthwiseConv (ALU)"): in PG338's table of features they have
+limits of kernel, stride and channels, and the limit of the weight banks is one of convolutions
+alone. AMD's own EfficientNet-EdgeTPU, with 5x5 depthwise convolutions of up to 1,856 channels, was
+measured at speeds that no CPU reaches with them.
 """
 
 from __future__ import annotations
@@ -94,9 +100,9 @@ def dilated_channels(op: OpView) -> str | None:
 
 @rule(fix="use fewer input channels or a smaller kernel")
 def weight_bank(op: OpView) -> str | None:
-    """kernel_w * kernel_h * ceil(input_channel / channel_parallel) <= bank_depth."""
+    """kernel_w * kernel_h * ceil(input_channel / channel_parallel) <= bank_depth, not depthwise."""
     found = _convolution(op)
-    if found is None:
+    if found is None or op.op.kind == "depthwise":
         return None
     depth = found.kernel[0] * found.kernel[1] * ceil_div(found.channels[0], _CHANNEL_PARALLEL)
     return f"{depth} of {_BANK_DEPTH}" if depth > _BANK_DEPTH else None
