@@ -18,6 +18,7 @@ from edgekit.graph import tflite_ops
 from edgekit.graph.flatbuffer import Budget, Fault, StrictBytes, faults_as_errors, plain_fields
 from edgekit.graph.layers import with_layers
 from edgekit.graph.types import Graph, Op, OpClass, Port, Tensor
+from edgekit.graph.zero_channels import with_zero_channels
 from edgekit.schema.quantization import Quantization
 
 MAGIC = b"TFL3"  # FlatBuffers file identifier, at byte 4
@@ -119,9 +120,10 @@ class _File:
             replace(op, macs=_macs_of_called(op, ops, counts)) if op.kind == "control" else op
             for op in ops[0]
         ]
-        tensors = tuple(entry.tensor for entry in self._all_entries())
+        entries = self._all_entries()
+        tensors = tuple(entry.tensor for entry in entries)
         inputs, outputs = self._ports()
-        return Graph(
+        graph = Graph(
             format="tflite",
             name=self._budget.text(self._subgraphs[0].Name()) or name,
             tensors=tensors,
@@ -131,13 +133,16 @@ class _File:
             file_bytes=len(self._data),
             metadata=self._metadata(),
         )
+        return with_zero_channels(graph, lambda index: self._dense_values(entries[index]))
 
     def values(self, index: int) -> NDArray[Any]:
         """The values of one constant tensor."""
         entries = self._all_entries()
         if not 0 <= index < len(entries):
             raise Fault(f"there is no tensor {index}")
-        entry = entries[index]
+        return self._dense_values(entries[index])
+
+    def _dense_values(self, entry: _Entry) -> NDArray[Any]:
         tensor = entry.tensor
         if not tensor.constant or entry.sparse or tensor.dtype in _NO_VALUES:
             raise Fault(f"tensor '{tensor.name}' has no dense numeric values in the file")
@@ -311,13 +316,25 @@ class _File:
             for entry in self._budget.items(model, "Metadata")
         }
         runtime = bytes(entries.get("min_runtime_version", b"")[:64]).rstrip(b"\0")
+        offsets = self._offline_offsets(entries.get("OfflineMemoryAllocation", b""))
         return {
             "schema_version": model.Version(),
             "description": self._budget.text(model.Description()),
             "min_runtime_version": runtime.decode(errors="replace") or None,
             "metadata": sorted(entries),
             "subgraphs": len(self._subgraphs),
+            **({"offline_offsets": offsets} if offsets else {}),
         }
+
+    def _offline_offsets(self, content: bytes | memoryview) -> tuple[int, ...]:
+        """Where a compiler put each tensor of the main graph; -1: where the runtime likes.
+
+        Words of 32 bits: the version, the graph (Vela writes how many there are, and runtimes do
+        not look), the number of tensors, an offset each.
+        """
+        words = np.frombuffer(content, "<i4", len(content) // 4).tolist()
+        count = len(self._entries[0])
+        return tuple(words[3:]) if words[2:3] == [count] and len(words) == 3 + count else ()
 
 
 def _builtin_code(code: Any) -> int:

@@ -53,6 +53,8 @@ class Tensor:
         shape: free dimensions are None.
         dtype: NumPy name, or "int4", "bfloat16", "string".
         constant: whether the file holds its values (weights).
+        zero_channels: how many of its last axis are zero whatever the input, because the filters
+            that make them are; 0 where the reader does not tell.
     """
 
     index: int
@@ -61,6 +63,7 @@ class Tensor:
     dtype: str
     quantization: Quantization | None = None
     constant: bool = False
+    zero_channels: int = 0
 
     @property
     def elements(self) -> int:
