@@ -18,7 +18,7 @@ def reshape(site: Site[TFLiteEditor]) -> Change:
     """Writes SQUEEZE and EXPAND_DIMS as RESHAPE."""
     edit, op = site.model, operator(site)
     source, result = op.inputs[0], op.outputs[0]
-    edit.replace(op, [_reshape(edit, source, result)])
+    edit.replace(op, [reshape_to(edit, source, result)])
     return Change(f"RESHAPE for {edit.name(op)}", "bits")
 
 
@@ -71,7 +71,7 @@ def slice_and_reshape(site: Site[TFLiteEditor]) -> Change:
     )
     bounds = [edit.add_constant(values, f"{name}/bounds") for values in (begin, end, steps)]
     op.inputs, op.outputs = [op.inputs[0], *bounds], [part]
-    edit.replace(op, [op, _reshape(edit, part, result)])
+    edit.replace(op, [op, reshape_to(edit, part, result)])
     return Change("a slice of one and a RESHAPE", "bits")
 
 
@@ -98,7 +98,8 @@ def concatenate_in_steps(site: Site[TFLiteEditor]) -> Change:
     return Change(f"{len(new) + 1} concatenations", "bits")
 
 
-def _reshape(edit: TFLiteEditor, source: int, result: int) -> Any:
+def reshape_to(edit: TFLiteEditor, source: int, result: int) -> Any:
+    """A RESHAPE from one tensor to another, not yet among the operators."""
     shape = list(edit.shape(result))
     if edit.free(result):
         shape[0] = -1

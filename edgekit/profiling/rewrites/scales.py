@@ -14,14 +14,15 @@ from edgekit.schema.quantization import Quantization
 
 _CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 """The axis of output channels in the weights."""
-_LARGEST_BIAS = 2**31 - 1
-
-
-@rewrite(
+LARGEST_BIAS = 2**31 - 1
+RULES = (
     "no_broadcast", "broadcast", "operator", "scale_ratio", "fused_relu", "fused_activation",
     "optimized_operator", "constant_concatenation",
-    ops="ADD DIV MUL SUB",
 )  # fmt: skip
+OPS = "ADD DIV MUL SUB"
+
+
+@rewrite(*RULES, ops=OPS)
 def fold_scale(site: Site[TFLiteEditor]) -> Change:
     """Folds a multiplication or addition by constants into the convolution or dense layer before.
 
@@ -30,7 +31,7 @@ def fold_scale(site: Site[TFLiteEditor]) -> Change:
     """
     edit, op = site.model, operator(site)
     name = edit.name(op)
-    source, constant = _operands(edit, op, name)
+    source, constant = operands(edit, op, name)
     maker = edit.producer(source)
     if maker is None or edit.name(maker) not in _CHANNELS:
         raise RefusedError("there is no convolution or dense layer right before it")
@@ -45,7 +46,7 @@ def fold_scale(site: Site[TFLiteEditor]) -> Change:
     if weights is None:
         raise RefusedError("the weights are computed")
     channels = weights.shape[_CHANNELS[kind]]
-    factor, shift = _affine(name, _per_channel(constant, channels))
+    factor, shift = affine(name, per_channel(constant, channels))
     folded: Promise = "rounding"
     if weights.dtype == np.float32:
         _fold_float(edit, maker, weights, factor, shift)
@@ -63,8 +64,12 @@ def fold_scale(site: Site[TFLiteEditor]) -> Change:
     return Change(f"{name} by constants is in the {kind} before it", folded)
 
 
-def _operands(edit: TFLiteEditor, op: Any, name: str) -> tuple[int, NDArray[Any]]:
-    """The computed input, and the constant one in real numbers."""
+def operands(edit: TFLiteEditor, op: Any, name: str) -> tuple[int, NDArray[Any]]:
+    """The computed input, and the constant one in real numbers.
+
+    Raises:
+        RefusedError: there are not one of each, or the constant is subtracted from or divided.
+    """
     found = [(index, edit.values(index)) for index in op.inputs]
     computed = [index for index, values in found if values is None]
     constants = [(index, values) for index, values in found if values is not None]
@@ -78,13 +83,14 @@ def _operands(edit: TFLiteEditor, op: Any, name: str) -> tuple[int, NDArray[Any]
     return computed[0], real.astype(np.float64)
 
 
-def _per_channel(constant: NDArray[Any], channels: int) -> NDArray[Any]:
+def per_channel(constant: NDArray[Any], channels: int) -> NDArray[Any]:
+    """A constant that acts on each channel alone, as one value a channel."""
     if constant.size not in (1, channels) or constant.size != (constant.shape or (1,))[-1]:
         raise RefusedError(f"the constant has shape {constant.shape}, not one value a channel")
     return np.broadcast_to(constant.reshape(-1), (channels,))
 
 
-def _affine(name: str, constant: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def affine(name: str, constant: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Factor and shift of each channel."""
     one, zero = np.ones_like(constant), np.zeros_like(constant)
     if name == "DIV" and not constant.all():
@@ -103,10 +109,10 @@ def _fold_float(
 ) -> None:
     shape = [1] * weights.ndim
     shape[_CHANNELS[edit.name(maker)]] = -1
-    bias = _bias(edit, maker)
+    bias = bias_of(edit, maker)
     old = np.zeros(len(factor), np.float32) if bias is None else bias
-    _set(edit, maker, 1, (weights * factor.reshape(shape)).astype(np.float32), None)
-    _set(edit, maker, 2, (old * factor + shift).astype(np.float32), None)
+    set_input(edit, maker, 1, (weights * factor.reshape(shape)).astype(np.float32), None)
+    set_input(edit, maker, 2, (old * factor + shift).astype(np.float32), None)
 
 
 def _fold_integer(
@@ -131,22 +137,23 @@ def _fold_integer(
     steps = scales * np.abs(factor)
     shape = [1] * weights.ndim
     shape[axis] = -1
-    bias = _bias(edit, maker)
+    bias = bias_of(edit, maker)
     old = np.zeros(len(factor), np.int64) if bias is None else bias.astype(np.int64)
     moved = old * sign + np.round(shift / (source.scale[0] * steps)).astype(np.int64)
-    if np.abs(moved).max() > _LARGEST_BIAS:
+    if np.abs(moved).max() > LARGEST_BIAS:
         raise RefusedError("the bias leaves 32 bits")
     one = not stored.per_channel and not np.ptp(factor)
     kept = steps[:1] if one else steps
     zeros = (0,) * len(kept)
     axis_or_none = None if one else axis
     signed = (weights * sign.reshape(shape)).astype(np.int8)
-    _set(edit, maker, 1, signed, Quantization(tuple(map(float, kept)), zeros, axis_or_none))
+    set_input(edit, maker, 1, signed, Quantization(tuple(map(float, kept)), zeros, axis_or_none))
     inner = Quantization(tuple(float(source.scale[0] * s) for s in kept), zeros, None if one else 0)
-    _set(edit, maker, 2, moved.astype(np.int32), inner)
+    set_input(edit, maker, 2, moved.astype(np.int32), inner)
 
 
-def _bias(edit: TFLiteEditor, maker: Any) -> NDArray[Any] | None:
+def bias_of(edit: TFLiteEditor, maker: Any) -> NDArray[Any] | None:
+    """The stored biases of a convolution or dense layer, if it has any."""
     if len(maker.inputs) < 3 or maker.inputs[2] < 0:
         return None
     values = edit.values(maker.inputs[2])
@@ -155,7 +162,7 @@ def _bias(edit: TFLiteEditor, maker: Any) -> NDArray[Any] | None:
     return values
 
 
-def _set(
+def set_input(
     edit: TFLiteEditor,
     op: Any,
     place: int,
