@@ -20,6 +20,7 @@ from operator import attrgetter
 from typing import Literal
 
 from edgekit.graph.types import Graph, Op
+from edgekit.profiling.memory.offline import offline_offsets, outermost
 
 Planner = Literal["tflite", "tflm"]
 ALIGNMENT: dict[Planner, int] = {"tflite": 64, "tflm": 16}
@@ -108,10 +109,16 @@ def plan(
         persistent = [block for block in everything if block.tensor in kept]
     blocks += [Block(None, size, op, op) for op, size in scratch]
     if planner == "tflm":
-        padded = [replace(block, bytes=-(-block.bytes // step) * step) for block in blocks]
+        offline = offline_offsets(graph)
+        given = [block for block in blocks if block.tensor in offline]
+        padded = [
+            replace(block, bytes=-(-block.bytes // step) * step)
+            for block in blocks
+            if block.tensor not in offline
+        ]
         # Of equal sizes, the one that was added last is placed first.
         order = sorted(padded, key=attrgetter("bytes"))[::-1]
-        placed = pack(order, alignment=step, best_fit=False)
+        placed = pack(order, alignment=step, best_fit=False, given=given)
     else:
         end = len(graph.ops)
         placed = pack(sorted(blocks, key=partial(_turn, end)), alignment=step, best_fit=True)
@@ -137,18 +144,21 @@ def live_bytes(blocks: Iterable[tuple[int, int, int]], ops: int) -> list[int]:
     return list(accumulate(changes))[: max(ops, 1)]
 
 
-def pack(order: Iterable[Block], *, alignment: int, best_fit: bool) -> list[Block]:
+def pack(
+    order: Iterable[Block], *, alignment: int, best_fit: bool, given: Iterable[Block] = ()
+) -> list[Block]:
     """Gives each block, in this order, a gap between those placed that live at the same time.
 
     Args:
         order: the blocks; empty ones get offset 0.
         alignment: of the offsets.
         best_fit: take the smallest gap that is large enough, else the first.
+        given: blocks whose offsets are known.
 
     Returns:
         The blocks in order of their offsets.
     """
-    placed: list[Block] = []
+    placed = sorted(given, key=attrgetter("offset"))
     for block in order:
         best: int | None = None
         best_gap = 0
@@ -190,17 +200,26 @@ def _kept(graph: Graph) -> set[int]:
 
 def _tflm_blocks(graph: Graph) -> list[Block]:
     fixed = _fixed(graph)
-    made = {port.tensor: 0 for port in graph.inputs}
+    offline = offline_offsets(graph)
+    made = {port.tensor: 0 for port in graph.inputs} | dict.fromkeys(offline, 0)
     used: dict[int, int] = {}
     for op in graph.ops:
         made.update(dict.fromkeys(op.outputs, op.index))
         used.update(dict.fromkeys((*op.inputs, *op.outputs), op.index))
     used.update(dict.fromkeys((port.tensor for port in graph.outputs), max(len(graph.ops) - 1, 0)))
-    return [
-        Block(tensor, graph.tensors[tensor].bytes, first, used.get(tensor, first))
+    blocks = [
+        Block(
+            tensor,
+            graph.tensors[tensor].bytes,
+            first,
+            used.get(tensor, first),
+            offline.get(tensor, 0),
+        )
         for tensor, first in sorted(made.items())
         if tensor not in fixed
     ]
+    inner = [block for block in blocks if block.tensor in offline]
+    return [block for block in blocks if block not in inner] + outermost(inner)
 
 
 def _tflite_blocks(graph: Graph) -> list[Block]:
@@ -243,10 +262,14 @@ def _fixed(graph: Graph) -> set[int]:
 
 
 def variables(graph: Graph) -> set[int]:
-    """Tensors that are neither constants of the file, nor inputs, nor made by an operator."""
+    """Tensors that are neither constants of the file, nor inputs, nor made by an operator.
+
+    Those whose place the file gives are scratch of an accelerator.
+    """
     given = {tensor for op in graph.ops for tensor in op.outputs}
     given.update(port.tensor for port in graph.inputs)
     read = {tensor for op in graph.ops for tensor in op.inputs}
+    given.update(offline_offsets(graph))
     return {tensor for tensor in read - given if not graph.tensors[tensor].constant}
 
 

@@ -9,6 +9,7 @@ from edgekit.graph.types import Graph
 from edgekit.profiling.memory.arena import MemoryPlan, Planner, plan
 from edgekit.profiling.memory.flash import runtime_code
 from edgekit.profiling.memory.litert import Scratch, litert_scratch
+from edgekit.profiling.memory.offline import offline_offsets
 from edgekit.profiling.memory.scratch import tflm_scratch
 from edgekit.profiling.memory.tail import Build, tail_bytes
 from edgekit.schema.figure import Figure
@@ -86,6 +87,8 @@ def memory_need(graph: Graph, runtime: Runtime) -> Need:
     arena = found.arena_bytes + found.persistent_bytes
     closed = runtime.planner == "tflm" and runtime.kernels is None
     method = f"activations packed as by {whose}{with_scratch}"
+    if offline_offsets(graph):
+        method = f"tensors where the file's compiler put them, others as by {whose}"
     parts = {"arena": _unlike(arena, method) if closed else _bytes(arena, method)}
     ram = [parts["arena"]]
     if runtime.kernels is not None and graph.format == "tflite":

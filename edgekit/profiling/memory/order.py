@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from edgekit.graph.types import Graph
 from edgekit.profiling.memory.arena import Planner, homes, plan, variables
+from edgekit.profiling.memory.offline import offline_offsets
 
 WIDTH = 1000
 
@@ -61,6 +62,8 @@ def best_order(
 ) -> Order:
     """Finds an order with the lowest peak; the file's own where none is lower.
 
+    A file whose memory a compiler laid out keeps its order.
+
     Args:
         graph: any graph; operators on the same variable keep their order.
         planner: whose rules say what lives how long.
@@ -68,7 +71,9 @@ def best_order(
         width: most sets to keep of those with equally many operators.
     """
     found = plan(graph, planner=planner, scratch=scratch)
-    ops, exact = _search(graph, planner, scratch, found.peak_bytes, width)
+    ops, exact = None, True
+    if not offline_offsets(graph):
+        ops, exact = _search(graph, planner, scratch, found.peak_bytes, width)
     if ops is None:
         ops = tuple(range(len(graph.ops)))
     else:

@@ -18,6 +18,7 @@ from edgekit.profiling.compiled import (
 from edgekit.profiling.compilers import Compiled
 from edgekit.profiling.memory.arena import live_bytes
 from edgekit.profiling.memory.need import Runtime, memory_need, runtime_of, scratch_of
+from edgekit.profiling.memory.offline import offline_offsets
 from edgekit.profiling.memory.order import best_order
 from edgekit.profiling.view import GraphView
 from edgekit.schema.figure import Figure
@@ -53,6 +54,8 @@ def memory_file(path: Path, target: Target) -> MemoryReport:
     compiled = compiled_placement(GraphView(graph), target, path)
     if compiled.result is None:
         note = f"planned as for the CPU, not compiled: {compiled.missing}"
+        if offline_offsets(graph):
+            note = "the arena is as the file's compiler laid it out"
         return report.model_copy(update={"notes": (note,)})
     return _as_compiled(report, compiled.result, graph.file_bytes)
 
