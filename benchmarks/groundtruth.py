@@ -100,7 +100,7 @@ def measured(
     """The measured networks whose structure is known, placed on the target."""
     samples, used = [], []
     for row in rows:
-        name = plain(row["model_name"], row["source"])
+        name = plain(row["model_name"], row["source"], row["input_shape"])
         graph = network(name, precision, folder, ncnn=row["group"] == "ncnn")
         if graph is None or _another(graph, row):
             continue

@@ -44,16 +44,24 @@ _KNOWN = [
     (r"MLPerf Tiny VWW \(MobileNetV1 0\.25 96x96\)", "MLPerf Tiny VWW MobileNetV1-0.25-96"),
 ]
 
+# Their inputs have several sizes, their heads as many classes as the data set.
+_ST_ZOO = "ST STM32 AI model zoo README"
+_ST_CLASSES = {"flowers": 5, "food-101": 101, "person": 2}
+
 _TORCHVISION = {"NVIDIA-AI-IOT/torch2trt docs/benchmarks", "quic/ai-hub-models perf.yaml"}
 
 
-def plain(name: str, source: str = "") -> str:
+def plain(name: str, source: str = "", shape: str = "") -> str:
     """The name by which the structure of a network is known here; the same if it has no other.
 
     Args:
         name: as published.
         source: title of the publication.
+        shape: of the input, such as 1x224x224x3.
     """
+    zoo = re.fullmatch(r"MobileNet (v[12]) ([\d.]+) \w+ (\S+)", name)
+    if source == _ST_ZOO and zoo and zoo[3] in _ST_CLASSES:
+        return f"mobilenet {zoo[1]} {zoo[2]} {shape.split('x')[1]} {_ST_CLASSES[zoo[3]]} classes"
     if source in _TORCHVISION and re.fullmatch(r"resnet(50|101|152)", name):
         return f"{name} torchvision"
     for pattern, known in _KNOWN:

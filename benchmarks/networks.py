@@ -266,6 +266,8 @@ _FAMILIES: list[tuple[str, Callable[..., Any]]] = [
     (r"mobilenet v2 (?P<alpha>[\d.]+) (?P<size>\d+)", _mobilenet_v2),
     (r"mobilenet v2 (?P<alpha>[\d.]+) imagenet", _mobilenet_v2),
     (r"mobilenet[-_ ]v2", _mobilenet_v2),
+    (r"mobilenet v(?P<version>[12]) (?P<alpha>[\d.]+) (?P<size>\d+) (?P<classes>\d+) classes",
+     zoo.mobilenet_st),
     (rf"mobilenet-v3-{_KIND}_224{_ALPHA}_(?:float|uint8)", _mobilenet_v3),
     (rf"mobilenet-v3-precision_(?:float|uint8)-{_KIND}-224(?:-(?P<alpha>[\d.]+))?", _mobilenet_v3),
     (rf"mobilenetv3-{_KIND}(?: (?P<alpha>[\d.]+))?", _mobilenet_v3),

@@ -204,6 +204,19 @@ def efficientnet_edgetpu(size: str) -> Any:
     return _model(inputs, layers.Softmax()(_headed(_conv(x, wide(1280), 1))))
 
 
+def mobilenet_st(version: str, alpha: str, size: str, classes: str) -> Any:
+    """MobileNets of ST's model zoo: keras.applications' with a dense layer for other classes."""
+    import keras
+
+    build = keras.applications.MobileNet if version == "1" else keras.applications.MobileNetV2
+    body = build(
+        input_shape=(int(size), int(size), 3), alpha=float(alpha), include_top=False, weights=None,
+        pooling="avg",
+    )  # fmt: skip
+    outputs = _layers().Dense(int(classes), activation="softmax")(body.output)
+    return _model(body.input, outputs)
+
+
 def yamnet() -> Any:
     """YAMNet (Plakal and Ellis 2020): MobileNetV1 on a 96 x 64 log-mel patch, 521 classes."""
     layers = _layers()

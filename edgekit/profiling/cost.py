@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from edgekit.graph.types import OpClass
 from edgekit.profiling.work import Work
 from edgekit.schema.target import KernelCosts, MemorySpec, Processor, SystolicArray, Term
 
@@ -25,6 +26,12 @@ _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
     "mac.winograd": "mac.conv",
     "mac.conv_shallow": "mac.conv",
     "mac.depthwise_large": "mac.depthwise",
+}
+_OUTPUTS: dict[OpClass, Term] = {
+    "conv": "conv_output",
+    "pointwise": "pointwise_output",
+    "depthwise": "depthwise_output",
+    "dense": "dense_output",
 }
 
 
@@ -66,11 +73,10 @@ def kernel_terms(work: Work) -> dict[Term, float]:
     }
     if work.macs:
         terms[mac_term(work)] = float(work.macs)
+    if work.gemm and work.kind in _OUTPUTS:
+        terms[_OUTPUTS[work.kind]] = float(work.gemm.m * work.gemm.n * work.gemm.groups)
     if work.gemm and work.kind == "conv":
         terms["patch"] = float(work.gemm.m * work.gemm.k * work.gemm.groups)
-        terms["conv_output"] = float(work.gemm.m * work.gemm.n * work.gemm.groups)
-    if work.gemm and work.kind == "depthwise":
-        terms["depthwise_output"] = float(work.gemm.m * work.gemm.groups)
     return terms
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 from edgekit.graph.read import read_graph
@@ -17,7 +16,7 @@ from edgekit.profiling.intervals import Range, error_range, estimated
 from edgekit.profiling.memory.need import Need, Runtime, memory_need, runtime_of
 from edgekit.profiling.operators import by_reason, layer_profile
 from edgekit.profiling.placement import OpPlacement, counted, place
-from edgekit.profiling.view import GraphView
+from edgekit.profiling.view import GraphView, computed
 from edgekit.profiling.work import Work, works
 from edgekit.schema.figure import Figure
 from edgekit.schema.results import LayerProfile, Profile
@@ -39,12 +38,17 @@ class Subject:
         self.artifact = artifact
         self.path = path
         self.view = GraphView(graph)
+        self._computed: dict[str, tuple[GraphView, tuple[Work, ...]]] = {}
         self._needs: dict[Runtime, Need] = {}
 
-    @cached_property
-    def loads(self) -> tuple[Work, ...]:
-        """The work of each operator."""
-        return tuple(works(self.view))
+    def on(self, target: Target) -> tuple[GraphView, tuple[Work, ...]]:
+        """The graph as a target computes it, and the work of each operator."""
+        kind = target.zeros.channels
+        if kind not in self._computed:
+            graph = computed(self.view.graph, target)
+            view = self.view if graph is self.view.graph else GraphView(graph)
+            self._computed[kind] = view, tuple(works(view))
+        return self._computed[kind]
 
     def need(self, runtime: Runtime) -> Need:
         """What a runtime needs for the model."""
@@ -88,13 +92,19 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
         return _unknown(view.graph, target, subject.artifact)
     if target.compiler is not None and not target.processors[0].costs:
         return _with_energy(compiled_profile(view, target, subject.artifact, subject.path), target)
-    loads = subject.loads
+    view, loads = subject.on(target)
     placed = place(view, target)
     result = estimate(view, loads, placed, target)
     if isinstance(result, Estimate) and not result.seconds:
         result = "what was measured on this target says nothing about so small a network"
     charged = target.precisions.get(view.precision)
     warnings = _warnings(loads, placed, target, result)
+    if (macs := subject.view.graph.macs) > view.graph.macs:
+        less = 100 * (1 - view.graph.macs / macs)
+        warnings += (
+            f"{less:.0f}% of the multiply-accumulates are of channels that are zero whatever the "
+            f"input: {target.runtime.name} leaves them out",
+        )
     known = not isinstance(result, str)
     span = error_range(target.error, charged, extrapolated=_extrapolates(warnings))
     energy, power = _energy(result, loads, placed, target, view, warnings)

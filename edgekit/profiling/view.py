@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from edgekit.graph.types import Graph, Op, Tensor
+from edgekit.graph.zero_channels import without_zero_channels
 from edgekit.schema.names import Precision
+from edgekit.schema.target import Target
 
 WEIGHTED = frozenset({"conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"})
 _FOLLOWERS = frozenset({"activation", "elementwise", "normalization"})
@@ -24,6 +26,11 @@ _BY_DTYPE: dict[str, Precision] = {
     "uint8": "int8",
     "int16": "int16x8",
 }
+
+
+def computed(graph: Graph, target: Target) -> Graph:
+    """What the target computes of a graph: without its zero channels if it removes those."""
+    return without_zero_channels(graph) if target.zeros.channels == "removed" else graph
 
 
 class GraphView:

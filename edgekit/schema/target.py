@@ -35,7 +35,9 @@ Term = Literal[
     "mac.recurrent",
     "patch",  # values of a larger convolution's input laid out as a matrix (im2col)
     "conv_output",  # values that a larger convolution writes
+    "pointwise_output",  # values that a 1x1 convolution writes
     "depthwise_output",  # values that a depthwise convolution writes
+    "dense_output",  # values that a dense layer writes
     "activation_byte",  # read or written
     "weight_byte",  # read
     "op",  # one operator
@@ -240,6 +242,11 @@ class Zeros(Document):
 
     effect: Literal["none", "smaller_file", "faster"]
     why: str
+    channels: Literal["computed", "removed"] = Field(
+        "computed",
+        description="what becomes of channels that are zero whatever the input, because all "
+        "weights of the filters that make them are zero",
+    )
 
 
 class Variant(Document):

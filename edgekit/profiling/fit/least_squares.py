@@ -20,7 +20,7 @@ def non_negative(
     others explains do not bend it (iteratively reweighted least squares).
     """
     optimize = require("scipy.optimize", purpose="to fit a target")
-    scale = np.maximum(matrix.max(axis=0), 1e-300)
+    scale = np.maximum(np.abs(matrix).max(axis=0), 1e-300)
     weights = np.ones(len(wanted))
     solution = np.zeros(matrix.shape[1])
     for _ in range(_ROBUST_ROUNDS if robust else 1):

@@ -18,27 +18,52 @@ Parameter = Term | Literal["link"]
 
 
 @dataclass(frozen=True)
+class Tie:
+    """What is known of two costs before any measurement: one is about so many times the other.
+
+    It weighs so little that measurements of both decide, and decides where one was not measured.
+
+    Attributes:
+        term: names the group of one cost.
+        other: names the group of the other.
+        ratio: of the one to the other.
+    """
+
+    term: Parameter
+    other: Parameter
+    ratio: float
+
+
+@dataclass(frozen=True)
 class ParameterSet:
     """Groups of terms; the terms of a group share one cost.
 
     Attributes:
         groups: terms by group.
+        ties: between groups of multiply-accumulates.
         robust: whether the fit has the least absolute instead of the least squared relative error,
             for measurements with outliers that no set explains.
     """
 
     groups: tuple[tuple[Parameter, ...], ...]
     robust: bool = False
+    ties: tuple[Tie, ...] = ()
 
     @property
     def size(self) -> int:
         """How many costs are free."""
-        return len(self.groups)
+        return len(self.groups) - len(self.ties)
+
+    def group(self, term: Parameter) -> int:
+        """The number of a term's group."""
+        return next(number for number, group in enumerate(self.groups) if term in group)
 
 
 _Groups = tuple[tuple[Parameter, ...], ...]
 _CONV: tuple[Parameter, ...] = ("mac.conv", "mac.conv_shallow")
 _MATRIX: tuple[Parameter, ...] = (*_CONV, "mac.winograd", "mac.pointwise", "mac.dense")
+_LARGER: tuple[Parameter, ...] = (*_CONV, "mac.winograd")
+_OUTPUTS: tuple[Parameter, ...] = ("conv_output", "pointwise_output", "dense_output")
 _DEPTHWISE: tuple[Parameter, ...] = ("mac.depthwise", "mac.depthwise_large")
 _ALL_MACS: tuple[Parameter, ...] = (*_MATRIX, *_DEPTHWISE)
 _MEMORY: _Groups = (("activation_byte",), ("weight_byte",), ("op",), ("inference",))
@@ -79,6 +104,22 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
                 ("mac.pointwise", *_DEPTHWISE),
                 ("mac.dense",),
             )
+        ),
+        ParameterSet((_MATRIX, _DEPTHWISE)),
+        ParameterSet((_ALL_MACS,)),
+    ),
+    # The same with kernels for Cortex-M's instructions on two 16-bit values. Each output costs as
+    # much as many products: it is rescaled and rounded. CMSIS-NN's kernel of convolutions
+    # multiplies two rows by two columns: 6 loads (of two cycles), 4 instructions to widen weights
+    # and 8 double products for 16 products; that of dense layers a vector by two columns: 3 loads,
+    # 6 to widen and 4 double products for 8. That is 16 / 8 against 24 / 16 cycles a product.
+    "mcu-simd": (
+        ParameterSet(
+            (("mac.pointwise",), _LARGER, ("mac.dense",), _OUTPUTS, _DEPTHWISE),
+            ties=(
+                Tie("mac.conv", "mac.pointwise", 1.0),
+                Tie("mac.dense", "mac.pointwise", 4 / 3),
+            ),
         ),
         ParameterSet((_MATRIX, _DEPTHWISE)),
         ParameterSet((_ALL_MACS,)),
