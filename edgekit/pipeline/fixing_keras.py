@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from edgekit.base.child import Worker
 from edgekit.graph.tflite import read_tflite
 from edgekit.graph.types import Graph, Tensor
-from edgekit.pipeline.fixing import Checked, Workbench, difference, with_real
+from edgekit.pipeline.fixing_bench import Checked, Workbench, difference, with_real
 from edgekit.pipeline.fixing_tflite import finding_keys
 from edgekit.pipeline.rewrites import KERAS_REWRITES, Draft
 from edgekit.profiling.check import check_graph

@@ -12,7 +12,7 @@ from edgekit.base.files import write_bytes
 from edgekit.graph.read import read_graph
 from edgekit.graph.tflite_edit import TFLiteEditor
 from edgekit.graph.types import Graph
-from edgekit.pipeline.fixing import Checked, Key, Workbench, difference, with_real
+from edgekit.pipeline.fixing_bench import Checked, Key, Workbench, difference, with_real
 from edgekit.profiling.check import check_graph
 from edgekit.profiling.rewrites import REWRITES
 from edgekit.runtimes.litert import LiteRTSession
