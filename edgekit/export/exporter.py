@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.base.child import Worker
-from edgekit.base.errors import InputError, ParityError
+from edgekit.base.errors import InputError
 from edgekit.base.extras import versions
 from edgekit.base.files import from_os_error, new_folder, sha256_file, sync, write_text
 from edgekit.base.registry import Registry
@@ -21,18 +21,16 @@ from edgekit.export.calibrated import CalibratedExporter
 from edgekit.export.compiled import compile_master
 from edgekit.export.layer_precision import is_mixed, layer_precisions
 from edgekit.export.native import NativeExporter
+from edgekit.export.proof import Master, Proof
 from edgekit.graph.read import read_graph
 from edgekit.models.files import has_ranges
-from edgekit.runtimes.metadata import IoRecord
-from edgekit.runtimes.open import open_session
-from edgekit.runtimes.session import Arrays, run_raw
-from edgekit.schema.artifact import Preprocessing, Sidecar, TensorInfo
+from edgekit.runtimes.session import Arrays
+from edgekit.schema.artifact import Preprocessing, Sidecar
 from edgekit.schema.names import Format, Precision
 from edgekit.schema.plan import load_plan
 from edgekit.schema.recipe import DEFAULT_LIMITS, Limits
-from edgekit.schema.results import VerifyResult
-from edgekit.verify.parity import compare, master_limits, simulated_limits
-from edgekit.verify.samples import RANDOM_WITHIN_STEPS, random_samples
+from edgekit.verify.parity import simulated_limits
+from edgekit.verify.samples import RANDOM_WITHIN_STEPS
 
 __all__ = ["EXPORTERS", "ExportJob", "derive_from_tflite", "export", "sidecar_path"]
 
@@ -58,7 +56,6 @@ _LIBRARIES = (
     "ai-edge-litert",
     "ai-edge-quantizer",
 )
-_HINT = "the converted file computes something else; give other limits only if that is meant"
 
 
 def export(
@@ -104,11 +101,11 @@ def export(
         master = None
         decided: dict[str, Any] | None = None
         if job.precision in exporter.derived and job.master is not None:
-            master = _Master(job.master, reference_x, job.precision)
+            master = Master(job.master, reference_x, job.precision)
             exporter.derive(job.master, master.record, made, child, opset=job.opset)
         else:
             decided = exporter.convert(job, made, child)
-        proof = _Proof(made, job.output, reference_x if master is None else master.x)
+        proof = Proof(made, job.output, reference_x if master is None else master.x)
         if reference_x is None or reference_y is None:
             reference_y = _keras_outputs(job.model, proof.x, child)
         held, simulated = limits, master is None and _simulates(job)
@@ -182,9 +179,9 @@ def derive_from_tflite(
             limits = limits.model_copy(update={"min_within_steps": RANDOM_WITHIN_STEPS})
     with _worker(worker) as child, _folder(output) as folder:
         made = folder / output.name
-        reference = _Master(master, reference_x, precision)
+        reference = Master(master, reference_x, precision)
         exporter.derive(master, reference.record, made, child, opset=opset)
-        proof = _Proof(made, output, reference.x)
+        proof = Proof(made, output, reference.x)
         parity = {"master": proof.against_master(reference, limits)}
         provenance: dict[str, Any] = {
             "master": master.name,
@@ -215,103 +212,6 @@ def _compile(
             labels=labels,
         )
         return _publish(folder, job.output, sidecar)
-
-
-class _Master:
-    """An int8 or mixed .tflite file: its tensors, and its outputs on the samples."""
-
-    def __init__(self, path: Path, x: Arrays | None, precision: Precision) -> None:
-        self.path = path
-        with open_session(path) as session:
-            self.inputs, self.outputs = session.inputs, session.outputs
-            if precision == "int8" and not all(info.dtype == "int8" for info in self.outputs):
-                raise InputError(
-                    "the master of int8 files is a .tflite file with int8 outputs",
-                    where=str(path),
-                    hint="edgekit export --format tflite --precision int8 makes one",
-                )
-            self.x = random_samples(session.inputs) if x is None else x
-            self.results = run_raw(session, self.x)
-        self.record = IoRecord(inputs=self.inputs, outputs=self.outputs).model_dump_json()
-
-
-class _Proof:
-    """A converted file's outputs on its real runtime, to hold against references."""
-
-    def __init__(self, made: Path, output: Path, x: Arrays | None) -> None:
-        self._made, self._output = made, output
-        with open_session(made) as session:
-            self._inputs, self._outputs = session.inputs, session.outputs
-            self._runtime = f"{session.runtime} {session.version}"
-            self.x = random_samples(session.inputs) if x is None else x
-            self._results = run_raw(session, self.x)
-
-    def against(
-        self,
-        reference: Arrays,
-        name: str,
-        limits: Limits,
-        *,
-        infos: tuple[TensorInfo, ...] = (),
-        simulated: bool = False,
-    ) -> VerifyResult:
-        """The parity with a reference.
-
-        Raises:
-            ParityError: a limit is broken.
-        """
-        result = compare(
-            self._results,
-            reference,
-            artifact=self._output.name,
-            reference_name=name,
-            infos=self._outputs,
-            limits=limits,
-            reference_infos=infos,
-            simulated=simulated,
-        )
-        if not result.passed:
-            raise ParityError(
-                f"parity with {name} failed: {'; '.join(result.failures)}",
-                where=self._output.name,
-                hint=_HINT,
-            )
-        return result
-
-    def against_master(self, master: _Master, limits: Limits) -> VerifyResult:
-        """The parity with the master, counted in steps where its outputs are int8."""
-        held = master_limits(limits, master.outputs)
-        return self.against(master.results, master.path.name, held, infos=master.outputs)
-
-    def sidecar(
-        self,
-        format: Format,  # noqa: A002 the word used everywhere
-        precision: Precision,
-        parity: Mapping[str, VerifyResult],
-        provenance: Mapping[str, Any],
-        *,
-        preprocessing: Preprocessing | None = None,
-        labels: tuple[str, ...] = (),
-    ) -> Sidecar:
-        """The sidecar of the proven file."""
-        files = {p.name: sha256_file(p) for p in sorted(self._made.parent.iterdir())}
-        return Sidecar(
-            file=self._made.name,
-            files=files,
-            format=format,
-            precision=precision,
-            bytes=sum(p.stat().st_size for p in self._made.parent.iterdir()),
-            sha256=files[self._made.name],
-            inputs=self._inputs,
-            outputs=self._outputs,
-            preprocessing=preprocessing,
-            labels=labels,
-            provenance=dict(provenance),
-            parity={
-                "runtime": self._runtime,
-                **{name: result.model_dump(mode="json") for name, result in parity.items()},
-            },
-        )
 
 
 def _exporter(job: ExportJob) -> Exporter:
