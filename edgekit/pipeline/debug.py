@@ -18,8 +18,9 @@ from edgekit.schema.debugging import Cause, DebugReport, FileDebug, Trial
 from edgekit.schema.figure import Figure
 from edgekit.training.evaluate import record_outputs
 from edgekit.verify.causes import find_causes
-from edgekit.verify.layerwise import Layer, Match, Recording, match_layers, record_file
+from edgekit.verify.layerwise import Layer, Match, match_layers
 from edgekit.verify.parity import verify_file
+from edgekit.verify.recording import Recording, record_file
 
 _PERFECT_DB = 1000.0
 

@@ -148,7 +148,8 @@ def _with_layers(
 ) -> list[VerifyResult]:
     from edgekit.models.files import load_model
     from edgekit.pipeline.debug_layers import record_layers
-    from edgekit.verify.layerwise import match_layers, record_file
+    from edgekit.verify.layerwise import match_layers
+    from edgekit.verify.recording import record_file
 
     taken = {name: array[:_LAYER_SAMPLES] for name, array in x.items()}
     progress(f"running the layers of {reference.name}")

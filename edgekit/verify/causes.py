@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from edgekit.graph.types import COMPUTING, Graph, Op
 from edgekit.runtimes.session import Arrays
 from edgekit.schema.debugging import Cause, Proposal
-from edgekit.verify.layerwise import Match, Recording, representable
+from edgekit.verify.layerwise import Match
 from edgekit.verify.parity import snr_db
+from edgekit.verify.recording import Recording, representable
 
 _POOR_DB = 20.0  # of one part of a tensor after the tensor's own rounding
 _POOR_BESIDE_DB = 25.0  # of the channels beside an outlier

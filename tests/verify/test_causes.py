@@ -25,7 +25,8 @@ from edgekit.verify.causes import (
     calibration_unlike_data,
     find_causes,
 )
-from edgekit.verify.layerwise import FileTensor, Layer, Match, Recording, match_layers
+from edgekit.verify.layerwise import Layer, Match, match_layers
+from edgekit.verify.recording import FileTensor, Recording
 from edgekit.verify.speed import SPEED_PROPOSAL, slower_on_target, slower_than_float
 
 

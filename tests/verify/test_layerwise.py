@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edgekit.graph.types import Graph, Op, Tensor
 from edgekit.schema.quantization import Quantization
-from edgekit.verify.layerwise import FileTensor, Layer, Match, Recording, match_layers
+from edgekit.verify.layerwise import Layer, Match, match_layers
+from edgekit.verify.recording import FileTensor, Recording
 
 random = np.random.default_rng(0)
 
