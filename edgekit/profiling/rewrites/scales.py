@@ -17,7 +17,7 @@ _CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 LARGEST_BIAS = 2**31 - 1
 RULES = (
     "no_broadcast", "broadcast", "operator", "scale_ratio", "fused_relu", "fused_activation",
-    "optimized_operator", "constant_concatenation",
+    "optimized_operator", "constant_concatenation", "element_wise",
 )  # fmt: skip
 OPS = "ADD DIV MUL SUB"
 

@@ -3,7 +3,9 @@
 channel_parallel is 16 and bank_depth 2048, by table 1 of UG1414 3.5 (2023). Smaller configurations
 (B512 to B3136) have fewer lanes and the same rules. The compiler moves what breaks a rule to the
 CPU. Restrictions of pooling, transposed and fully connected layers in that table are not checked.
-That scales are powers of two is from the same guide as remembered.
+That scales are powers of two is from the same guide as remembered. Sums and products of maps are
+PG338's Elementwise-Sum and Elementwise-Multiply; that of reductions only the mean over a map is
+taken, and resizing by whole numbers, is as remembered from the compiler.
 
 Depthwise convolutions run beside pooling on the ALU engine, channel group by channel group, at
 half of the pixels at a time (PG338, "DepthwiseConv (ALU)"): in PG338's table of features they have
@@ -23,13 +25,17 @@ from edgekit.profiling.rules.base import (
     geometry,
     power_of_two,
     rule,
+    shape_text,
 )
 
 _CHANNEL_PARALLEL = 16
 _BANK_DEPTH = 2048
 _MOST_CHANNELS = 256 * _CHANNEL_PARALLEL
 _MOST_KERNEL, _MOST_STRIDE, _MOST_DEPTHWISE_KERNEL = 16, 8, 256
+_FEATURES = "https://docs.amd.com/r/3.4-English/pg338-dpu/Features"
 _PRODUCT_GUIDE = "https://docs.amd.com/r/en-US/pg338-dpu/Architecture-of-the-DPUCZDX8G"
+_ELTWISE = frozenset({"ADD", "ADD_N", "MUL", "Add", "Mul", "Multiply", "Sum"})
+_MEANS = frozenset({"MEAN", "ReduceMean"})
 _FUSED = ("NONE", "RELU", "RELU6")
 _ACTIVATIONS = frozenset(
     {"RELU", "RELU6", "LEAKY_RELU", "HARD_SWISH", "Relu", "ReLU", "LeakyRelu", "Clip", "Clamp",
@@ -126,6 +132,38 @@ def activations(op: OpView) -> str | None:
     return op.op.name if op.op.kind == "activation" and op.op.name not in _ACTIVATIONS else None
 
 
+@rule(fix="use sums and products; fold constants into the layers beside them", source=_FEATURES)
+def element_wise(op: OpView) -> str | None:
+    """Element-wise operators are sums and products."""
+    return op.op.name if op.op.kind == "elementwise" and op.op.name not in _ELTWISE else None
+
+
+@rule(fix="average over height and width; leave other reductions to the CPU, at the end")
+def reductions(op: OpView) -> str | None:
+    """A reduction is a mean over height and width: a global average pool."""
+    if op.op.kind != "reduce" or not op.activations or not op.outputs:
+        return None
+    if op.op.name not in _MEANS:
+        return op.op.name
+    before, after = op.activations[0].shape, op.outputs[0].shape
+    axis = 3 if op.view.graph.format == "tflite" else 1  # of the channels
+    kept = after[axis if len(after) == 4 else 1 :][:1]
+    if len(before) == 4 and len(after) in (2, 4) and kept == before[axis : axis + 1]:
+        return None
+    return f"{shape_text(op.activations[0])} to {shape_text(op.outputs[0])}"
+
+
+@rule(fix="resize by 2, or by another whole number")
+def whole_resizes(op: OpView) -> str | None:
+    """Resizing makes maps a whole number of times as large."""
+    if op.op.kind != "resize" or not op.activations or not op.outputs:
+        return None
+    before, after = op.activations[0].shape, op.outputs[0].shape
+    pairs = [(a or 1, b or 1) for a, b in zip(before, after, strict=False)]
+    whole = len(before) == len(after) == 4 and all(b % a == 0 for a, b in pairs)
+    return None if whole else f"{shape_text(op.activations[0])} to {shape_text(op.outputs[0])}"
+
+
 @rule(fix="prune or widen to a multiple of 16 channels", severity="slow", source=_PRODUCT_GUIDE)
 def full_lanes(op: OpView) -> str | None:
     """Channels are computed 16 at a time: other numbers leave lanes idle."""
@@ -144,7 +182,8 @@ RULES = RuleSet(
     title="the DPU (DPUCZDX8G)",
     rules=(
         int8_only, power_of_two_scales, static_shapes, kernel_size, strides, dilated_channels,
-        weight_bank, output_channels, activations, full_lanes,
+        weight_bank, output_channels, activations, element_wise, reductions, whole_resizes,
+        full_lanes,
     ),
     source="https://docs.amd.com/r/en-US/ug1414-vitis-ai/Currently-Supported-Operators",
     kinds=frozenset(
