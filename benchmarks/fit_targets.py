@@ -162,7 +162,7 @@ def document(
         text = put_after(text, "error", "energy_error", by_precision(energies))
     lines = [
         flow({
-            "model": sample.model, "precision": spec.precision, "threads": threads(row),
+            "model": row["model_name"], "precision": spec.precision, "threads": threads(row),
             "latency_ms": rounded(sample.latency_s * 1e3),
             "energy_mj": rounded(sample.energy_j * 1e3) if sample.energy_j else None,
             "source": source_id(row["source"], target),

@@ -109,8 +109,9 @@ def measured(
         energy = float(row["energy_uj"]) * 1e-6 if row["energy_uj"] else None
         samples.append(
             sample(
-                graph, target, model=row["model_name"], family=family(row["model_name"]),
-                latency_s=float(row["latency_ms"]) * 1e-3, energy_j=energy, processor=processor,
+                graph, target, model=identity(graph, row["model_name"]),
+                family=family(row["model_name"]), latency_s=float(row["latency_ms"]) * 1e-3,
+                energy_j=energy, processor=processor,
             )
         )  # fmt: skip
         used.append(row)
@@ -138,13 +139,19 @@ def fit_data(rows: Sequence[Row], target: Target, spec: FitSpec, folder: Path = 
 def prior_data(
     rows: Sequence[Row], target: Target, spec: FitSpec, folder: Path = CACHE
 ) -> list[tuple[Sample, ...]]:
-    """Measurements of the same runtime on other boards, board by board and round by round."""
-    only = alone(target, spec, measured_alone=True)
+    """Measurements of the same runtime on other boards, board by board and round by round.
+
+    What the target's rules would not place on its processor alone is left out: another board has
+    other processors beside it.
+    """
+    only = alone(target, spec, measured_alone=bool(spec.reference))
+    boards = [
+        measured(matching(rows, [one]), target, one.precision, processor=only, folder=folder)
+        for one in spec.prior
+    ]
     return [
-        measured(
-            matching(rows, [reference]), target, spec.precision, processor=only, folder=folder
-        ).samples
-        for reference in spec.prior
+        tuple(s for s in board.samples if {p.where for p in s.placed} == {spec.processor})
+        for board in boards
     ]
 
 
@@ -183,6 +190,11 @@ def family(name: str) -> str:
     """The family of a network, by its name; a name of no known family is its own."""
     word = re.sub(r"mobilenetv", "mobilenet-v", name.lower().replace("_", "-").replace(" ", "-"))
     return next((known for known in _FAMILIES if known in word), re.sub(r"^fc-\d.*", "fc", word))
+
+
+def identity(graph: Graph, name: str) -> str:
+    """A network by its family and its multiply-accumulates: tables give one network many names."""
+    return f"{family(name)}, {graph.macs * 1e-6:.3g} M"
 
 
 def source_id(title: str, target: Target) -> str:

@@ -22,6 +22,7 @@ _NS = 1e-9
 _US = 1e-6
 _GIGA = 1e9
 _SMALL_KERNEL = 9  # taps
+_LANES = 64
 _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
     "mac.winograd": "mac.conv",
     "mac.conv_shallow": "mac.conv",
@@ -77,7 +78,28 @@ def kernel_terms(work: Work) -> dict[Term, float]:
         terms[_OUTPUTS[work.kind]] = float(work.gemm.m * work.gemm.n * work.gemm.groups)
     if work.gemm and work.kind == "conv":
         terms["patch"] = float(work.gemm.m * work.gemm.k * work.gemm.groups)
+    if work.macs:
+        terms["lane_mac"] = float(_lane_macs(work))
+    if work.kind in ("elementwise", "data"):
+        terms["vector_byte"] = float(work.activation_bytes)
     return terms
+
+
+def _lane_macs(work: Work) -> int:
+    """Multiply-accumulates with those of idle lanes, where an array takes 64 inputs and outputs.
+
+    A depthwise convolution fills one side of the array only: a channel has no others to sum over.
+    """
+    gemm = work.gemm
+    if gemm is None:
+        return work.macs
+    if work.kind == "depthwise":
+        return _full(gemm.groups) * gemm.k * gemm.m
+    return _full(gemm.k) * _full(gemm.n) * gemm.m * gemm.groups
+
+
+def _full(lanes: int) -> int:
+    return math.ceil(lanes / _LANES) * _LANES
 
 
 def mac_term(work: Work) -> Term:
@@ -122,7 +144,7 @@ def op_time(
     own = mac_term(work)
     if processor.array and work.gemm:
         arithmetic = systolic_cycles(work, processor.array) / (processor.array.clock_mhz * 1e6)
-    elif work.macs:
+    elif work.macs and "lane_mac" not in costs.ns:
         rate, extrapolated = _ns_per_mac(own, costs)
         arithmetic = work.macs * rate * _NS
     if extrapolated is None and costs.seen and work.kind not in costs.seen:
@@ -132,7 +154,9 @@ def op_time(
         for term, amount in terms.items()
         if term not in (own, "op")
     )
-    no_wait = costs.kernels is not None or work.bytes <= memory.cache_bytes
+    # A processor that keeps weights behind a link keeps activations there, too.
+    apart = processor.link is not None and bool(processor.parameter_cache_bytes)
+    no_wait = apart or costs.kernels is not None or work.bytes <= memory.cache_bytes
     stream = 0.0
     if processor.link and streamed_share:
         stream = streamed_share * work.weight_bytes / (processor.link.gb_per_s * _GIGA)

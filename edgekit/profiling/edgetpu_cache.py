@@ -32,6 +32,10 @@ RESERVED_BYTES = 1_310_720
 cache (google-coral/edgetpu issues 60, 427, 512, 518; edgetpu-compiler-log-parser) show 6.1 to
 7.2 MiB for six of them, 1.9 to 4.2 MiB for three, for which no rule is known."""
 
+PROGRAM_BYTES = 160_000
+"""Instructions of a compiled network, which the host sends with every inference: 118 to 199 kB in
+Google's compiled files of whole networks, 160 kB on average, hardly more for larger ones."""
+
 _SOFTMAX_BYTES = 28_800
 _SOFTMAX_CLASS_BYTES = 19
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from edgekit.graph.types import Graph
 from edgekit.profiling.cost import OpTime, crossing_seconds, op_time
-from edgekit.profiling.edgetpu_cache import parameter_cache
+from edgekit.profiling.edgetpu_cache import PROGRAM_BYTES, parameter_cache
 from edgekit.profiling.kernels.factors import factors
 from edgekit.profiling.placement import COMPILED, OpPlacement
 from edgekit.profiling.rules.edgetpu import RULES as EDGETPU
@@ -168,13 +168,22 @@ def _weight_bytes(loads: Sequence[Work], placed: Sequence[OpPlacement], processo
     )
 
 
-def crossing_bytes(graph: Graph, placed: Sequence[OpPlacement], processor: str) -> int:
-    """Bytes that cross the link of a processor in one inference; see `_crossing_tensors`."""
-    return sum(
-        graph.tensors[index].bytes
-        for tensors in _crossing_tensors(graph, placed, processor)
-        for index in tensors
+def crossing_bytes(graph: Graph, placed: Sequence[OpPlacement], processor: Processor) -> int:
+    """Bytes that cross the link of a processor in one inference: tensors, and its program."""
+    return sum(sum(one) for one in _crossing_sizes(graph, placed, processor))
+
+
+def _crossing_sizes(
+    graph: Graph, placed: Sequence[OpPlacement], processor: Processor
+) -> tuple[list[int], list[int]]:
+    """Bytes of what goes into a processor, and of what comes out; see `_crossing_tensors`."""
+    into, out = (
+        [graph.tensors[index].bytes for index in tensors]
+        for tensors in _crossing_tensors(graph, placed, processor.name)
     )
+    if processor.rules == EDGETPU.name and (into or out):
+        into.append(PROGRAM_BYTES)
+    return into, out
 
 
 def _crossing_tensors(
@@ -208,8 +217,8 @@ def _crossings(
     for name, processor in processors.items():
         if processor.link is None:
             continue
-        for tensors in _crossing_tensors(graph, placed, name):
-            seconds = crossing_seconds(sum(graph.tensors[i].bytes for i in tensors), processor)
+        for sizes in _crossing_sizes(graph, placed, processor):
+            seconds = crossing_seconds(sum(sizes), processor)
             busy[name] += seconds
             total += seconds
     return total

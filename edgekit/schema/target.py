@@ -38,7 +38,9 @@ Term = Literal[
     "pointwise_output",  # values that a 1x1 convolution writes
     "depthwise_output",  # values that a depthwise convolution writes
     "dense_output",  # values that a dense layer writes
+    "lane_mac",  # multiply-accumulates of a 64 x 64 array, those of idle lanes too, for all "mac."
     "activation_byte",  # read or written
+    "vector_byte",  # read or written by elementwise operators and those that only move data
     "weight_byte",  # read
     "op",  # one operator
     "inference",  # one inference
@@ -152,6 +154,9 @@ class Link(Document):
 
     name: str
     gb_per_s: float = Field(gt=0)
+    most_gb_per_s: float | None = Field(
+        None, gt=0, description="by its standard: a fit expects four fifths of it"
+    )
     us_per_transfer: float = Field(0.0, ge=0)
     source: str | None = None
 

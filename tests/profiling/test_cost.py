@@ -55,6 +55,41 @@ def test_an_unmeasured_class_costs_as_much_as_the_slowest() -> None:
     assert "depthwise" in (time.extrapolated or "")
 
 
+@pytest.mark.parametrize(
+    ("kind", "gemm", "lanes"),
+    [
+        ("conv", Gemm(m=10, k=27, n=32), 10 * 64 * 64),
+        ("pointwise", Gemm(m=10, k=128, n=65), 10 * 128 * 128),
+        ("conv", Gemm(m=10, k=16, n=16, groups=4), 10 * 64 * 64 * 4),
+        ("depthwise", Gemm(m=10, k=9, n=1, groups=65), 10 * 9 * 128),
+        ("recurrent", None, 1000),
+    ],
+)
+def test_an_array_spends_as_much_on_idle_lanes(kind: str, gemm: Gemm | None, lanes: int) -> None:
+    load = work(kind, gemm=gemm)
+    assert kernel_terms(load)["lane_mac"] == lanes
+    costs = KernelCosts(origin="assumed", ns={"lane_mac": 0.5})
+    device = Processor(name="npu", kind="npu", rules="systolic", costs={"int8": costs})
+    time = op_time(load, device, costs, MEMORY)
+    assert time.kernel == pytest.approx(lanes * 0.5e-9)
+    assert time.extrapolated is None
+
+
+def test_only_operators_that_move_data_cost_vector_bytes() -> None:
+    assert kernel_terms(work("data", 0))["vector_byte"] == 100
+    assert kernel_terms(work("elementwise", 0))["vector_byte"] == 100
+    assert "vector_byte" not in kernel_terms(work("pool", 0))
+
+
+def test_a_processor_with_its_own_memory_does_not_wait_for_the_hosts() -> None:
+    load = work(activations=10**6)
+    link = Link(name="USB", gb_per_s=0.5)
+    apart = {"link": link, "parameter_cache_bytes": 1 << 20}
+    assert op_time(load, CPU.model_copy(update=apart), COSTS, MEMORY).memory == 0
+    flash = {"link": link, "parameter_cache_bytes": 0}
+    assert op_time(load, CPU.model_copy(update=flash), COSTS, MEMORY).memory > 0
+
+
 def test_a_fused_operator_is_free() -> None:
     assert op_time(work(free=True), CPU, COSTS, MEMORY).seconds == 0
     assert kernel_terms(work(free=True)) == {}

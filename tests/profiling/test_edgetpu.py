@@ -13,8 +13,13 @@ from hypothesis import strategies as st
 
 from edgekit.graph.read import read_graph
 from edgekit.profiling.check import check_file, check_graph
-from edgekit.profiling.edgetpu_cache import RESERVED_BYTES, ParameterCache, parameter_cache
-from edgekit.profiling.estimate import Estimate, estimate
+from edgekit.profiling.edgetpu_cache import (
+    PROGRAM_BYTES,
+    RESERVED_BYTES,
+    ParameterCache,
+    parameter_cache,
+)
+from edgekit.profiling.estimate import Estimate, crossing_bytes, estimate
 from edgekit.profiling.partition import first_subgraph
 from edgekit.profiling.placement import place
 from edgekit.profiling.targets import load_target
@@ -240,3 +245,20 @@ def test_what_is_streamed_is_charged_over_the_link() -> None:
     assert streamed > RESERVED_BYTES, "8 MB of weights would fit if nothing were reserved"
     seconds = sum(time.stream for time in found.ops)
     assert seconds == pytest.approx(streamed / (link.gb_per_s * 1e9))
+
+
+def test_the_program_crosses_the_link_with_the_tensors(shared: Path) -> None:
+    make = GraphMaker((1, 256))
+    make.op("FULLY_CONNECTED", "dense", (1, 64), weights=((64, 256),), macs=1 << 14)
+    graph = make.graph()
+    placed = place(GraphView(graph), CORAL)
+    assert crossing_bytes(graph, placed, CORAL.processors[0]) == 256 + 64 + PROGRAM_BYTES
+    small = small_cnn("float32").graph()  # nothing is mapped
+    placed = place(GraphView(small), CORAL)
+    assert crossing_bytes(small, placed, CORAL.processors[0]) == 0
+    whole = [
+        int(row["instr_bytes_exec"])
+        for row in rows(shared, "edgetpu_partition.csv")
+        if row["src_path"] and int(row["n_src_ops"] or 0) > 30
+    ]
+    assert pytest.approx(sum(whole) / len(whole), rel=0.1) == PROGRAM_BYTES

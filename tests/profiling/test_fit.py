@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,31 +154,64 @@ def test_waiting_for_weights_is_told_from_arithmetic(board: Target) -> None:
         assert found[term] == pytest.approx(truth[term], rel=0.02)
 
 
+LINKED = FitSpec(
+    processor="edgetpu", precision="int8", source="coral-benchmarks", parameters="edgetpu"
+)
+
+
+def behind(target: Target, gb_per_s: float, ns: dict[Term, float]) -> Target:
+    """The target with other costs of its accelerator, behind another link."""
+    first, host = target.processors
+    assert first.link is not None
+    link = first.link.model_copy(update={"gb_per_s": gb_per_s, "us_per_transfer": 0.0})
+    costs = KernelCosts(origin="assumed", ns=ns)
+    update = {"link": link, "costs": {"int8": costs}}
+    return target.model_copy(update={"processors": (first.model_copy(update=update), host)})
+
+
+def dense_layers(truth: Target, units: Sequence[int]) -> list[Sample]:
+    """Dense layers, which take just as long as the target says."""
+    samples = []
+    for number in units:
+        make = GraphMaker((1, number))
+        make.op("FULLY_CONNECTED", "dense", (1, number), weights=((number, number),),
+                macs=number**2)  # fmt: skip
+        made = sample(make.graph(), truth, model=f"n{number}", family="mlp", latency_s=1.0)
+        samples.append(replace(made, latency_s=predict(made, truth).seconds))
+    return samples
+
+
 def test_the_speed_of_a_link_is_fitted() -> None:
     coral = load_target("coral-usb")
-    spec = FitSpec(
-        processor="edgetpu", precision="int8", source="coral-benchmarks", parameters="edgetpu"
-    )
-    first, host = coral.processors
-    assert first.link is not None
-    link = first.link.model_copy(update={"gb_per_s": 0.25, "us_per_transfer": 0.0})
-    fast = KernelCosts(origin="assumed", ns={"mac.conv": 0.001, "inference": 1000.0})
-    slow = first.model_copy(update={"link": link, "costs": {"int8": fast}})
-    truth = coral.model_copy(update={"processors": (slow, host)})
-    rng = random.Random(1)
-    samples = []
-    for number in range(12):
-        units = rng.choice([512, 1024, 2048, 6000])
-        make = GraphMaker((1, units))
-        make.op("FULLY_CONNECTED", "dense", (1, units), weights=((units, units),), macs=units**2)
-        made = sample(make.graph(), truth, model=f"n{number}", family="mlp", latency_s=1.0)
-        seconds = predict(made, truth).seconds
-        samples.append(
-            sample(make.graph(), truth, model=f"n{number}", family="mlp", latency_s=seconds)
-        )
-    fitted = fit_costs(samples, coral, spec).target.processors[0].link
+    truth = behind(coral, 0.25, {"lane_mac": 0.001, "inference": 1000.0})
+    samples = dense_layers(truth, [512, 1024, 2048, 2560, 3072, 4096, 5120, 6144])
+    fitted = fit_costs(samples, coral, LINKED).target.processors[0].link
     assert fitted is not None
     assert fitted.gb_per_s == pytest.approx(0.25, rel=0.02)
+
+
+def test_hosts_share_the_costs_of_an_accelerator_and_have_links_of_their_own() -> None:
+    coral = load_target("coral-usb")
+    truth = behind(coral, 0.3, {"lane_mac": 0.01, "inference": 2e6})
+    other = behind(coral, 0.1, {"lane_mac": 0.01, "inference": 1e6})
+    elsewhere = dense_layers(other, [512, 1024, 1536, 2048, 2560, 3072, 4096])
+    own = dense_layers(truth, [256, 1280, 4608])
+    fitted = fit_costs(own, coral, LINKED, prior=[elsewhere], validate=False).target.processors[0]
+    assert fitted.link is not None
+    assert fitted.link.gb_per_s == pytest.approx(0.3, rel=0.02)
+    assert fitted.costs["int8"].ns["lane_mac"] == pytest.approx(0.01, rel=0.05)
+    assert fitted.costs["int8"].ns["inference"] == pytest.approx(2e6, rel=0.05)
+
+
+def test_a_link_that_nothing_tells_is_expected_to_carry_most_of_its_standard() -> None:
+    coral = load_target("coral-usb")
+    first = coral.processors[0]
+    assert first.link is not None
+    assert first.link.most_gb_per_s == 0.5
+    same = dense_layers(behind(coral, 0.01, {"lane_mac": 0.01, "inference": 1e6}), [512])
+    fitted = fit_costs(same, coral, LINKED, validate=False).target.processors[0].link
+    assert fitted is not None
+    assert fitted.gb_per_s == pytest.approx(0.4, rel=0.05)
 
 
 def test_what_cannot_be_fitted_says_why(board: Target) -> None:

@@ -48,6 +48,7 @@ def test_the_terms_of_a_convolution() -> None:
     assert terms == {
         "mac.conv": 8 * 8 * 16 * 100,
         "patch": 8 * 8 * 100,
+        "lane_mac": 8 * 8 * 128 * 64,
         "conv_output": 8 * 8 * 16,
         "activation_byte": 16 * 16 * 4 + 8 * 8 * 16,
         "weight_byte": 16 * 100,

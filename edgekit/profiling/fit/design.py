@@ -2,6 +2,7 @@
 
 Where a board has few measurements, those of the same runtime on other boards (the prior) join the
 fit, each board with a speed of its own: kernels are the same, so costs relate to each other alike.
+Boards with the same processor behind other links share its costs, and have links of their own.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from edgekit.profiling.fit.samples import Sample, predict
 from edgekit.schema.target import FitSpec, Target
 
 _SPEED_ROUNDS = 10
+_USED = 0.8  # of a link's most by its standard, which protocols leave for data
 _PLENTY = 1.5  # models a cost: with so many there is no need to choose fewer costs
 _TIE = 0.2  # weight of a tie beside a measurement: errors of 5% against 25%
 
@@ -38,6 +40,7 @@ class Design:
         latency: in seconds.
         known: latency without the other processors' time.
         macs: multiply-accumulates by sample.
+        link: seconds a byte that the target's link is expected to take; None: nothing is known.
     """
 
     models: tuple[str, ...]
@@ -46,6 +49,7 @@ class Design:
     latency: NDArray[np.float64]
     known: NDArray[np.float64]
     macs: NDArray[np.float64]
+    link: float | None = None
 
     @classmethod
     def of(
@@ -66,6 +70,7 @@ class Design:
             latency=latency,
             known=latency - rest,
             macs=np.array([float(s.view.graph.macs) for _, s in together]),
+            link=_expected_link(target, spec.processor),
         )
 
     def without(self, models: Collection[str]) -> Design:
@@ -80,6 +85,7 @@ class Design:
             latency=self.latency[keep],
             known=self.known[keep],
             macs=self.macs[keep],
+            link=self.link,
         )
 
     def with_prior(self, rows: NDArray[np.int_]) -> NDArray[np.int_]:
@@ -102,8 +108,16 @@ class Design:
         matrix, wanted = self.system(parameters, rows)
         boards = self.boards[rows]
         rates = self.macs[rows] / self.latency[rows]
+        if self.link and "link" in parameters.terms:
+            row = np.zeros((1, matrix.shape[1]))
+            row[0, parameters.group("link")] = _TIE / self.link
+            matrix, wanted = np.concatenate([matrix, row]), np.append(wanted, _TIE)
+            boards, rates = np.append(boards, 0), np.append(rates, np.median(rates))
         if not boards.any():
             return _solved(parameters, matrix, wanted, rates)
+        if parameters.own:
+            apart = _apart(parameters, matrix, boards)
+            return _solved(parameters, apart, wanted, rates)[: matrix.shape[1]]
         # Speeds relative to the target: first by multiply-accumulates, then with the costs.
         pace = np.log(rates)
         speeds = np.array([math.exp(pace[boards == b].mean() - pace[boards == 0].mean())
@@ -116,6 +130,17 @@ class Design:
                 own = share[boards == b]
                 speeds[b] = max(float((own**2).sum()) / max(float(own.sum()), 1e-300), 1e-300)
         return np.asarray(solution / speeds[0])
+
+
+def _apart(
+    parameters: ParameterSet, matrix: NDArray[np.float64], boards: NDArray[np.int_]
+) -> NDArray[np.float64]:
+    """The columns of the target, then those of the other boards' own costs."""
+    own = [parameters.group(term) for term in parameters.own]
+    others = [matrix[:, own] * (boards == b)[:, None] for b in range(1, boards.max() + 1)]
+    first = matrix.copy()
+    first[np.ix_(boards > 0, own)] = 0.0
+    return np.concatenate([first, *others], axis=1)
 
 
 def _solved(
@@ -186,9 +211,15 @@ def _amounts(measured: Sample, target: Target, processor: str) -> Mapping[Parame
     if hardware.link:
         totals["link"] = float(
             streamed_bytes(measured.view, measured.loads, measured.placed, hardware)
-            + crossing_bytes(measured.view.graph, measured.placed, processor)
+            + crossing_bytes(measured.view.graph, measured.placed, hardware)
         )
     return totals
+
+
+def _expected_link(target: Target, processor: str) -> float | None:
+    """Seconds a byte of a link that carries four fifths of what its standard allows."""
+    link = next(p for p in target.processors if p.name == processor).link
+    return 1e-9 / (_USED * link.most_gb_per_s) if link and link.most_gb_per_s else None
 
 
 def _elsewhere(measured: Sample, target: Target, spec: FitSpec) -> float:

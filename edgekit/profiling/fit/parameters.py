@@ -43,11 +43,19 @@ class ParameterSet:
         ties: between groups of multiply-accumulates.
         robust: whether the fit has the least absolute instead of the least squared relative error,
             for measurements with outliers that no set explains.
+        own: terms that name groups which each board has costs of its own for. With any, boards
+            have the other costs in common: it is the same processor behind another link.
     """
 
     groups: tuple[tuple[Parameter, ...], ...]
     robust: bool = False
     ties: tuple[Tie, ...] = ()
+    own: tuple[Parameter, ...] = ()
+
+    @property
+    def terms(self) -> frozenset[Parameter]:
+        """All terms that have a cost."""
+        return frozenset(term for group in self.groups for term in group)
 
     @property
     def size(self) -> int:
@@ -124,11 +132,17 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ParameterSet((_MATRIX, _DEPTHWISE)),
         ParameterSet((_ALL_MACS,)),
     ),
-    # Compiled as a whole, with activations on the chip: no cost an operator, but the link to the
-    # host.
+    # An array of 64 x 64 with activations on the chip: arithmetic costs lanes, idle or not;
+    # elementwise operators and concatenations pass the bytes by; the rest is the link to the host.
     "edgetpu": (
-        ParameterSet((_ALL_MACS, ("link",), ("inference",)), robust=True),
-        ParameterSet((_ALL_MACS, ("activation_byte",), ("link",)), robust=True),
+        ParameterSet(
+            (("lane_mac",), ("vector_byte",), ("link",), ("inference",)),
+            robust=True,
+            own=("link", "inference"),
+        ),
+        ParameterSet(
+            (("lane_mac",), ("link",), ("inference",)), robust=True, own=("link", "inference")
+        ),
     ),
     # Arrays of multipliers that a compiler feeds from on-chip memory (Hailo): depthwise
     # convolutions leave most lanes idle, and each layer has to be started.
