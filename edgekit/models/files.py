@@ -39,7 +39,7 @@ def load_model(path: Path) -> keras.Model:
         ModelFileError: the file is missing, truncated, corrupt, of another kind, or needs code
             that it does not hold.
     """
-    _check_kind(path)
+    check_keras_file(path)
     keras = require("keras", purpose="to read Keras models")
     importlib.import_module("edgekit.models.fakequant_cells")  # Keras learns edgekit's layers
     try:
@@ -107,7 +107,12 @@ def as_functional(model: keras.Model, *, where: str = "model") -> keras.Model:
     return model
 
 
-def _check_kind(path: Path) -> None:
+def check_keras_file(path: Path) -> None:
+    """Checks what can be seen of a Keras file without Keras: its suffix and its frame.
+
+    Raises:
+        ModelFileError: the file is missing, truncated or of another kind.
+    """
     try:
         existing_file(path, what="model file")
     except EdgekitError as error:

@@ -136,6 +136,7 @@ def _convert(
     progress: Progress,
 ) -> list[Sidecar]:
     from edgekit.export.exporter import EXPORTERS, export
+    from edgekit.models.files import check_keras_file
 
     with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
         calibration = None
@@ -151,6 +152,7 @@ def _convert(
                     where="--data",
                     hint="--data calib.npz: arrays of representative inputs, by input name",
                 )
+        check_keras_file(source)  # before TensorFlow is loaded
         masters: dict[Precision, Path] = {}
         made: list[Sidecar] = []
         for job in _jobs(source, paths, calibration, Path(name), opset):

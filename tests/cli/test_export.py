@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekit.base.child import Worker
 from edgekit.cli.main import run
 
 
@@ -33,6 +34,17 @@ def test_usage_errors(
     model.write_bytes(b"")
     assert run(["export", str(model), *arguments]) == 2
     assert words in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_a_file_that_is_no_model_is_refused_before_tensorflow_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "start", lambda _: pytest.fail("a child was started"))
+    model = tmp_path / "model.keras"
+    model.write_bytes(b"PK\x03\x04 and no more")
+    assert run(["export", str(model), "--format", "tflite", "-o", str(tmp_path / "new")]) == 2
+    assert "model.keras: is no .keras file: truncated" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
 
 
