@@ -126,6 +126,12 @@ def test_compiled_files_are_read_and_placed(shared: Path) -> None:
     assert seen == 7
 
 
+def test_coralmicro_decodes_its_own_posenet(shared: Path) -> None:
+    name = "coralmicro_posenet_mobilenet_v1_075_353_481_quant_decoder_edgetpu.tflite"
+    report = check_file(shared / "models" / name, load_target("coral-dev-board-micro"))
+    assert [op.where for op in report.ops] == ["edgetpu", "cpu"]
+
+
 def test_what_the_cpu_does_first_breaks_nothing() -> None:
     make = GraphMaker((1, 8, 8, 4), "float32")
     make.op("CAST", "quantize", (1, 8, 8, 4), dtype="float32")

@@ -30,6 +30,7 @@ RULE_SETS: Registry[RuleSet] = Registry(
         "tensorrt": "edgekit.profiling.rules.tensorrt:RULES",
         "tflm": "edgekit.profiling.rules.tflm:RULES",
         "tflm-cmsis-nn": "edgekit.profiling.rules.tflm_cmsis_nn:RULES",
+        "tflm-coralmicro": "edgekit.profiling.rules.tflm_coralmicro:RULES",
     },
     group="rule_sets",
 )

@@ -1,0 +1,15 @@
+"""The Cortex-M7 of the Coral Dev Board Micro: TFLM as coralmicro builds it."""
+
+from __future__ import annotations
+
+from edgekit.profiling.rules import tflm
+from edgekit.profiling.rules.base import RuleSet
+
+RULES = RuleSet(
+    name="tflm-coralmicro",
+    title="TensorFlow Lite for Microcontrollers with coralmicro",
+    rules=tflm.RULES.rules,
+    source="https://github.com/google-coral/coralmicro",
+    takes=tflm.RULES.takes | {"PosenetDecoderOp"},
+    about="TensorFlow Lite for Microcontrollers, and the decoder of PoseNet that coralmicro has.",
+)
