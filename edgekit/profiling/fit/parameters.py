@@ -116,6 +116,8 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ParameterSet((_MATRIX, _DEPTHWISE)),
         ParameterSet((_ALL_MACS,)),
     ),
+    # Reference kernels: one product after the other, and a dispatch.
+    "mcu-reference": (ParameterSet((_ALL_MACS, ("op",))), ParameterSet((_ALL_MACS,))),
     # The same with kernels for Cortex-M's instructions on two 16-bit values. Each output costs as
     # much as many products: it is rescaled and rounded. CMSIS-NN's kernel of convolutions
     # multiplies two rows by two columns: 6 loads (of two cycles), 4 instructions to widen weights
@@ -158,6 +160,11 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ParameterSet((_MATRIX, _DEPTHWISE, ("op",))),
         ParameterSet((_ALL_MACS, ("op",))),
         ParameterSet((_ALL_MACS,)),
+    ),
+    # Weights come from a flash at every inference, and activations from a memory off the array.
+    "streaming": (
+        ParameterSet((_ALL_MACS, ("weight_byte",), ("activation_byte",))),
+        ParameterSet((_ALL_MACS, ("weight_byte",))),
     ),
     # Arithmetic so fast that weights and activations are waited for (TensorRT, Hexagon).
     "bandwidth": (
