@@ -1,7 +1,8 @@
 """Channels that are zero whatever the input, and the graph without them.
 
-Training drives whole filters to zero: of MLPerf Tiny's MobileNetV1, 13% of the filters before the
-sixth stage and 90% after it. Code generators leave such channels out, which changes no output.
+Training drives whole filters to zero: 971 of the 1496 of MLPerf Tiny's MobileNetV1 (depthwise ones
+apart), of which 818 give only zeros. Code generators leave such channels out, which changes no
+output.
 """
 
 from __future__ import annotations

@@ -75,6 +75,8 @@ def _rows(target: Target) -> Iterator[tuple[str, str]]:
     if target.vehicle:
         yield "vehicle", _vehicle(target.vehicle)
     yield "zero weights", f"{target.zeros.effect}: {target.zeros.why}"
+    if target.zeros.channels == "removed":
+        yield "zero channels", "left out, where all weights of the filters that make them are zero"
     yield from (
         (f"fit {spec.processor} {spec.precision}", _fit(spec, target)) for spec in target.fit
     )
