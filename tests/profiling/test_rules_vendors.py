@@ -283,3 +283,14 @@ def test_providers_want_constant_weights() -> None:
     make.ops[1] = replace(make.ops[1], inputs=(0, made))
     for name in ("onnxruntime-coreml", "onnxruntime-nnapi", "onnxruntime-xnnpack", "tensorrt"):
         assert set(broken(make, name)) == {"constant_weights"}, name
+
+
+@pytest.mark.parametrize("rules", ["edgetpu", "hexagon", "tflm-coralmicro"])
+@pytest.mark.parametrize("scales", [1, 4])
+def test_readers_of_before_2024_take_one_scale_of_dense_weights(rules: str, scales: int) -> None:
+    make = GraphMaker((1, 8))
+    make.op("FULLY_CONNECTED", "dense", (1, 4), weights=((4, 8),))
+    weights = make.ops[0].inputs[1]
+    found = Quantization((0.1,) * scales, (0,) * scales, 0 if scales > 1 else None)
+    make.tensors[weights] = replace(make.tensors[weights], quantization=found)
+    assert list(broken(make, rules)) == ([] if scales == 1 else ["dense_one_scale"])

@@ -115,8 +115,7 @@ def constant_concatenation(op: OpView) -> str | None:
 def dense_one_scale(op: OpView) -> str | None:
     """Weights of a dense layer have one scale.
 
-    Converters write one an output since 2024; readers of before then, as the compiler's, take none
-    of them.
+    Converters write one an output since 2024; runtimes of before then read the first, or none.
     """
     for tensor in op.constants[:1]:
         if tensor.quantization is not None and tensor.quantization.per_channel:

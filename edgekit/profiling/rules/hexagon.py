@@ -6,6 +6,7 @@ The paddings of a PAD, which must be of zeros, are values and not looked at.
 from __future__ import annotations
 
 from edgekit.profiling.rules.base import OpView, RuleSet, first_of, geometry, rule, shape_text
+from edgekit.profiling.rules.edgetpu import dense_one_scale
 
 _TAKES = """
 ADD ARG_MAX ARG_MIN AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTH_TO_SPACE DEPTHWISE_CONV_2D
@@ -102,6 +103,7 @@ RULES = RuleSet(
     rules=(
         quantized, four_dimensions, small_strides, depthwise_width, one_multiplier,
         dilation_or_stride, no_dilated_transpose, no_fused_activation, fused_relu, small_resize,
+        dense_one_scale,
     ),
     source=(
         "https://github.com/tensorflow/tensorflow/blob/master/tensorflow/lite/delegates/hexagon/"

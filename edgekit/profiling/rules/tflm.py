@@ -1,4 +1,9 @@
-"""TensorFlow Lite for Microcontrollers."""
+"""TensorFlow Lite for Microcontrollers.
+
+Of September 2024 or newer: from then on dense layers may have a scale an output, as converters
+write them since that year (its pull requests 2602 and 2673). Older ones refuse them, or read one
+scale alone: `check --fix` for a Coral target makes such layers convolutions.
+"""
 
 from __future__ import annotations
 
@@ -54,4 +59,5 @@ RULES = RuleSet(
     rules=(static_shapes, no_hybrid, signed_kernels),
     source="https://github.com/tensorflow/tflite-micro/blob/main/tensorflow/lite/micro/micro_mutable_op_resolver.h",
     takes=frozenset(_TAKES.split()),
+    about=__doc__ or "",
 )

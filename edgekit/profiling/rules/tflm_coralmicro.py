@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from edgekit.profiling.rules import tflm
+from edgekit.profiling.rules import edgetpu, tflm
 from edgekit.profiling.rules.base import RuleSet
 
 RULES = RuleSet(
     name="tflm-coralmicro",
     title="TensorFlow Lite for Microcontrollers with coralmicro",
-    rules=tflm.RULES.rules,
+    rules=(*tflm.RULES.rules, edgetpu.dense_one_scale),
     source="https://github.com/google-coral/coralmicro",
     takes=tflm.RULES.takes | {"PosenetDecoderOp"},
-    about="TensorFlow Lite for Microcontrollers, and the decoder of PoseNet that coralmicro has.",
+    about="TensorFlow Lite for Microcontrollers of 2022, and coralmicro's decoder of PoseNet.",
 )
