@@ -99,7 +99,9 @@ def estimate(
     fixed = 0.0
     main = _main_precision(loads)
     for name in used:
-        once = charged_costs(processors[name or ""], main, target).ns.get("inference", 0.0) * 1e-9
+        ns = charged_costs(processors[name or ""], main, target).ns
+        once = ns.get("inference", 0.0) + ns.get("input_value", 0.0) * input_values(view.graph)
+        once *= 1e-9
         fixed += once
         busy[name or ""] += once
     live = [work for work in loads if not work.free]
@@ -111,6 +113,11 @@ def estimate(
         macs=sum(work.macs for work in live),
         bytes=sum(work.bytes for work in live),
     )
+
+
+def input_values(graph: Graph) -> int:
+    """How many values a network takes: runtimes bring them into the order of their kernels."""
+    return sum(graph.tensors[port.tensor].elements for port in graph.inputs)
 
 
 def charged_costs(processor: Processor, precision: Precision, target: Target) -> KernelCosts:

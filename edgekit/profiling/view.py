@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -29,8 +30,26 @@ _BY_DTYPE: dict[str, Precision] = {
 
 
 def computed(graph: Graph, target: Target) -> Graph:
-    """What the target computes of a graph: without its zero channels if it removes those."""
-    return without_zero_channels(graph) if target.zeros.channels == "removed" else graph
+    """What the target computes of a graph.
+
+    Without its zero channels if it removes those; with halves in place of floats where it computes
+    in those whatever the file has.
+    """
+    if target.zeros.channels == "removed":
+        graph = without_zero_channels(graph)
+    return _in_halves(graph) if in_halves(target) else graph
+
+
+def in_halves(target: Target) -> bool:
+    """Whether the target computes files of floats in 16 bits."""
+    return target.precisions.get("fp32") == "fp16"
+
+
+def _in_halves(graph: Graph) -> Graph:
+    if not any(tensor.dtype == "float32" for tensor in graph.tensors):
+        return graph
+    half = tuple(replace(t, dtype="float16") if t.dtype == "float32" else t for t in graph.tensors)
+    return replace(graph, tensors=half)
 
 
 class GraphView:

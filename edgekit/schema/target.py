@@ -43,6 +43,7 @@ Term = Literal[
     "vector_byte",  # read or written by elementwise operators and those that only move data
     "weight_byte",  # read
     "op",  # one operator
+    "input_value",  # of the network's inputs, once an inference
     "inference",  # one inference
 ]
 """What the time of kernels is proportional to."""

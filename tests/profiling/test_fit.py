@@ -89,7 +89,7 @@ def test_the_costs_that_made_the_measurements_are_found(board: Target) -> None:
     fit = fit_costs(measured(board), with_ns(board, {}), SPEC)
     found = fit.target.processors[0].costs["int8"]
     for term in ("mac.conv", "mac.pointwise", "op", "inference", "patch"):
-        assert found.ns[term] == pytest.approx(COSTS[term], rel=0.02), term  # type: ignore[index]
+        assert found.ns[term] == pytest.approx(COSTS[term], rel=0.02), term
     assert found.origin == "fitted"
     assert found.measurements == 24
     assert found.seen == ("activation", "conv", "dense", "depthwise", "pointwise", "reduce")

@@ -10,8 +10,10 @@ from edgekit.profiling.check import check_graph
 from edgekit.profiling.edgetpu_cache import PROGRAM_BYTES
 from edgekit.profiling.profile import profile_file, profile_graph
 from edgekit.profiling.targets import all_targets, load_target
+from edgekit.profiling.view import GraphView, computed
+from edgekit.profiling.work import works
 from edgekit.schema.figure import Figure
-from edgekit.schema.target import Target
+from edgekit.schema.target import Target, Term
 from tests.profiling.graphs import GraphMaker, small_cnn
 
 
@@ -155,3 +157,29 @@ def test_predictions_against_published_measurements(
 ) -> None:
     profile = profile_file(shared / "models" / file, load_target(target))
     assert value(profile.latency_ms) == pytest.approx(measured_ms, rel=tolerance)
+
+
+def test_floats_are_halves_where_the_target_computes_in_those() -> None:
+    jetson, pi = load_target("jetson-nano"), load_target("raspberry-pi-4")
+    graph = small_cnn("float32").graph()
+    assert computed(graph, pi) is graph
+    halves = works(GraphView(computed(graph, jetson)))
+    whole = [load for load in works(GraphView(graph)) if load.bytes]
+    assert whole
+    for half, load in zip([half for half in halves if half.bytes], whole, strict=True):
+        assert half.precision == "fp16"
+        assert half.bytes * 2 == load.bytes
+
+
+def test_the_values_of_the_input_cost_once_an_inference() -> None:
+    target = load_target("galaxy-s24-qnn")
+    first, *rest = target.processors
+    per_value = 5000.0  # nanoseconds
+    ns: dict[Term, float] = {"inference": 1e6, "input_value": per_value}
+    costs = {"int8": first.costs["int8"].model_copy(update={"ns": ns})}
+    update = {"processors": (first.model_copy(update={"costs": costs}), *rest)}
+    target = target.model_copy(update=update)
+    make = GraphMaker((1, 256), file_format="onnx")
+    make.op("Relu", "activation", (1, 256))
+    latency = value(profile_graph(make.graph(), target, "m").latency_ms)
+    assert latency == pytest.approx(1 + 256 * per_value * 1e-6)

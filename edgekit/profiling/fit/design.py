@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.profiling.cost import kernel_terms
-from edgekit.profiling.estimate import crossing_bytes, streamed_bytes
+from edgekit.profiling.estimate import crossing_bytes, input_values, streamed_bytes
 from edgekit.profiling.fit.fitted import with_costs
 from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.fit.parameters import Parameter, ParameterSet
@@ -202,7 +202,8 @@ def _score(design: Design, parameters: ParameterSet, rows: NDArray[np.int_]) -> 
 
 def _amounts(measured: Sample, target: Target, processor: str) -> Mapping[Parameter, float]:
     """Amounts of each term in one inference, on one processor."""
-    totals: dict[Parameter, float] = defaultdict(float, {"inference": 1.0})
+    once = {"inference": 1.0, "input_value": float(input_values(measured.view.graph))}
+    totals: dict[Parameter, float] = defaultdict(float, once)  # type: ignore[arg-type]  # terms
     for work, where in zip(measured.loads, measured.placed, strict=True):
         if where.where == processor:
             for name, amount in kernel_terms(work).items():

@@ -166,7 +166,14 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ParameterSet((_ALL_MACS, ("weight_byte",), ("activation_byte",))),
         ParameterSet((_ALL_MACS, ("weight_byte",))),
     ),
-    # Arithmetic so fast that weights and activations are waited for (TensorRT, Hexagon).
+    # Inputs are brought into the order of the kernels first, weights are waited for, and each layer
+    # has to be started (Hexagon).
+    "hexagon": (
+        ParameterSet((("input_value",), ("op",), ("weight_byte",), ("inference",)), robust=True),
+        ParameterSet((("op",), ("weight_byte",), ("inference",)), robust=True),
+        ParameterSet((("op",), ("inference",)), robust=True),
+    ),
+    # Arithmetic so fast that weights and activations are waited for (TensorRT).
     "bandwidth": (
         ParameterSet(
             (_ALL_MACS, ("activation_byte",), ("weight_byte",), ("inference",)), robust=True
