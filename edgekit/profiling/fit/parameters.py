@@ -149,8 +149,8 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
     # Arrays of multipliers that a compiler feeds from on-chip memory (Hailo): depthwise
     # convolutions leave most lanes idle, and each layer has to be started.
     "array": (
-        ParameterSet((_MATRIX, _DEPTHWISE, ("op",))),
-        ParameterSet((_ALL_MACS, ("op",))),
+        ParameterSet((_MATRIX, _DEPTHWISE, ("op",)), robust=True),
+        ParameterSet((_ALL_MACS, ("op",)), robust=True),
         ParameterSet((_ALL_MACS,)),
     ),
     # A DPU computes from on-chip memory what it loads over the bus: bytes cost as much whatever
