@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from edgekit.base.errors import PostconditionError, PreconditionError
-from edgekit.base.extras import require
 from edgekit.compress.constraints import constraints_of
 from edgekit.compress.contract import Pass, PassContext, PassResult, copy_of, run_alone
+from edgekit.compress.factorizable import Factorizable, find_factorizable, model_macs
 from edgekit.compress.finetuning import (
     TuneArgs,
     check_data,
@@ -23,19 +22,17 @@ from edgekit.compress.finetuning import (
     tune,
     untreated_rows,
 )
-from edgekit.compress.kernels import Untreated, find_kernels
-from edgekit.compress.lowrank import Factorization, Places, Ranks, Svd, Tucker, kept_energy
+from edgekit.compress.kernels import Untreated
+from edgekit.compress.lowrank import Factorization, Ranks, Svd, Tucker, kept_energy
 from edgekit.compress.rebuild import rebuild
 from edgekit.data.dataset import Dataset
-from edgekit.models.calls import CallGraph, call_graph
-from edgekit.models.inspect import macs
+from edgekit.models.calls import call_graph
 
 if TYPE_CHECKING:
     import keras
 
 Share = float
 
-_CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D")
 _ENERGY = 0.9
 _HALVINGS = 20  # of the interval in which the energy of a budget is sought
 
@@ -83,21 +80,6 @@ class FactorizeArgs(TuneArgs):
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """A layer that can be factorized."""
-
-    label: str
-    layer: Any
-    kernel: Any
-    ways: tuple[Factorization, ...]
-    calls: tuple[Places, ...]
-
-    @property
-    def macs(self) -> int:
-        return sum(places.outputs for places in self.calls) * int(self.kernel.size)
-
-
-@dataclass(frozen=True)
 class _Choice:
     """What becomes of a layer: factors, or None where they would not pay."""
 
@@ -120,7 +102,7 @@ class Factorize(Pass[FactorizeArgs]):
     def requires(self, model: keras.Model, context: PassContext) -> None:
         """Checks that named layers exist, and that there is data if fine-tuning is asked for."""
         super().requires(model, context)
-        layers, untreated = _find(model, self._ways)
+        layers, untreated = find_factorizable(model, self._ways)
         names = {one.label for one in layers} | {one.layer for one in untreated}
         check_patterns((*self.args.layers, *self.args.skip), names)
         check_strict(self.args, untreated, "factorized")
@@ -129,7 +111,7 @@ class Factorize(Pass[FactorizeArgs]):
     def apply(self, model: keras.Model, context: PassContext) -> PassResult:
         """Factorizes a copy of the model."""
         copy = copy_of(model)  # whose layers are called in no other model
-        found, untreated = _find(copy, self._ways)
+        found, untreated = find_factorizable(copy, self._ways)
         layers = [one for one in found if not self.args.skips(one.label)]
         choices = self._choices(copy, layers)
         paid = [(one, choice) for one, choice in zip(layers, choices, strict=True) if choice.way]
@@ -181,13 +163,13 @@ class Factorize(Pass[FactorizeArgs]):
             ways.append(Tucker(kernel))
         return tuple(ways)
 
-    def _choices(self, model: keras.Model, layers: list[_Layer]) -> list[_Choice]:
+    def _choices(self, model: keras.Model, layers: list[Factorizable]) -> list[_Choice]:
         """What becomes of each layer: at the energy asked for, or at the most for the budget."""
         share = self.args.parameters or self.args.macs
         if share is None:
             return self._at(layers, self.args.energy or _ENERGY)
         before, all_of = (
-            (model.count_params(), _weights) if self.args.parameters else (_macs(model), _work)
+            (model.count_params(), _weights) if self.args.parameters else (model_macs(model), _work)
         )
         fixed = before - sum(one.macs if self.args.macs else one.kernel.size for one in layers)
 
@@ -207,14 +189,14 @@ class Factorize(Pass[FactorizeArgs]):
             low, high = (middle, high) if left(middle) <= share * before else (low, middle)
         return self._at(layers, low)
 
-    def _at(self, layers: list[_Layer], energy: float) -> list[_Choice]:
+    def _at(self, layers: list[Factorizable], energy: float) -> list[_Choice]:
         named = self.args.layers.items()
         return [
             self._choice(one, next((e for p, e in named if fnmatchcase(one.label, p)), energy))
             for one in layers
         ]
 
-    def _choice(self, one: _Layer, energy: float) -> _Choice:
+    def _choice(self, one: Factorizable, energy: float) -> _Choice:
         choices = []
         for way in one.ways:
             ranks = way.ranks(energy)
@@ -225,86 +207,18 @@ class Factorize(Pass[FactorizeArgs]):
         return best if pays else _Choice(None, best.ranks, best.weights, best.macs)
 
 
-def _weights(layers: list[_Layer], choices: list[_Choice]) -> int:
+def _weights(layers: list[Factorizable], choices: list[_Choice]) -> int:
     pairs = zip(layers, choices, strict=True)
     return sum(choice.weights if choice.way else one.kernel.size for one, choice in pairs)
 
 
-def _work(layers: list[_Layer], choices: list[_Choice]) -> int:
+def _work(layers: list[Factorizable], choices: list[_Choice]) -> int:
     pairs = zip(layers, choices, strict=True)
     return sum(choice.macs if choice.way else one.macs for one, choice in pairs)
 
 
-def _find(
-    model: keras.Model, ways: Callable[[Any], tuple[Factorization, ...]]
-) -> tuple[list[_Layer], list[Untreated]]:
-    """The layers that can be factorized, and the others that have kernels, with the reason."""
-    graph = call_graph(model)
-    called = {calls[0].label: calls[0].layer for calls in graph.calls_of().values()}
-    kept = {one.kernel.layer: one for one in constraints_of(model).kept}
-    kernels, untreated = find_kernels(model)
-    layers: list[_Layer] = []
-    for label in dict.fromkeys(kernel.layer for kernel in kernels):
-        kernel = next(kernel for kernel in kernels if kernel.layer == label)
-        layer = called.get(label)
-        reason = _reason(layer, kernel.kind)
-        if reason is None and label in kept:
-            what = "pruned" if kept[label].groups is None else "clustered"
-            reason = f"it is {what}, which its factors would not be"
-        if reason is None:
-            calls = _calls(layer, graph)
-            layers.append(_Layer(label, layer, kernel.values, ways(kernel.values), calls))
-        else:
-            untreated.append(Untreated(label, kernel.kind, reason))
-    return layers, untreated
-
-
-def _reason(layer: Any, kind: str) -> str | None:
-    """Why a layer cannot be factorized, or None if it can."""
-    layers = require("keras", purpose="to compress models").layers
-    if layer is None:
-        return "it is a part of another layer"
-    if not any(type(layer) is getattr(layers, name) for name in ("Dense", *_CONVOLUTIONS)):
-        return f"it is no plain dense or convolution layer, but {kind}"
-    if getattr(layer, "groups", 1) != 1:
-        return f"its channels are in {layer.groups} groups"
-    return None
-
-
-def _calls(layer: Any, graph: CallGraph) -> tuple[Places, ...]:
-    """The positions of each call; those of a nested model that is called twice count twice."""
-    nodes = [(n.input_tensors[0].shape, n.outputs[0].shape) for n in layer._inbound_nodes]
-    first = getattr(layer, "data_format", None) == "channels_first"
-
-    def places(shape: tuple[int | None, ...]) -> int:
-        return int(np.prod([size or 1 for size in (shape[2:] if first else shape[1:-1])]))
-
-    times = len(graph.calls_of()[id(layer)]) // len(nodes) or 1
-    return tuple(Places(places(a), places(b)) for a, b in nodes) * times
-
-
-def _macs(model: keras.Model) -> int:
-    """Multiply-accumulate operations of the whole model for one sample."""
-    graph = call_graph(model)
-    total = 0
-    for calls in graph.calls_of().values():
-        layer = calls[0].layer
-        if _reason(layer, "") is None:
-            total += sum(p.outputs for p in _calls(layer, graph)) * int(np.prod(layer.kernel.shape))
-            continue
-        try:
-            total += len(calls) * macs(layer)
-        except AttributeError:
-            raise PreconditionError(
-                "the MACs of a layer that is shared by several places are not known",
-                where=calls[0].label,
-                hint="give a budget of parameters",
-            ) from None
-    return total
-
-
 def _factorized(
-    model: keras.Model, chosen: list[tuple[_Layer, _Choice]]
+    model: keras.Model, chosen: list[tuple[Factorizable, _Choice]]
 ) -> tuple[keras.Model, list[dict[str, Any]]]:
     """A copy of the model with factors in place of layers, and the rows of the report."""
     names = {call.layer.name for call in call_graph(model).calls}
