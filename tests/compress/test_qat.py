@@ -1,4 +1,4 @@
-"""Quantization-aware training: the graph it makes, what it keeps, and the int8 file it becomes."""
+"""Quantization-aware training: the graph it makes, and what it keeps."""
 
 from __future__ import annotations
 
@@ -9,223 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.base.child import Worker
 from edgekit.base.errors import PreconditionError
 from edgekit.data.dataset import Dataset
+from tests.compress.qat_nets import NETS
 
 pytestmark = pytest.mark.slow
 
 
-def residual() -> Any:
-    """ResNet-8's blocks, narrow: normalization, ReLU of sums, strided shortcut."""
-    import keras
-
-    layers = keras.layers
-    x = keras.Input((8, 8, 1), name="x")
-    h = layers.ReLU()(
-        layers.BatchNormalization(momentum=0.9)(layers.Conv2D(8, 3, padding="same")(x))
-    )
-    for filters, strides in ((8, 1), (12, 2)):
-        y = layers.Conv2D(filters, 3, strides, padding="same", use_bias=False)(h)
-        y = layers.Activation("relu")(layers.BatchNormalization(momentum=0.9)(y))
-        y = layers.BatchNormalization(momentum=0.9)(layers.Conv2D(filters, 3, padding="same")(y))
-        if strides > 1:
-            h = layers.Conv2D(filters, 1, strides)(h)
-        h = layers.ReLU()(layers.Add()([h, y]))
-    h = layers.GlobalAveragePooling2D()(h)
-    return keras.Model(x, layers.Dense(3, activation="softmax", name="scores")(h))
-
-
-def depthwise() -> Any:
-    """Rescaled images, depthwise and pointwise layers with ReLU6, and pooling."""
-    import keras
-
-    layers = keras.layers
-    x = keras.Input((8, 8, 1), name="x")
-    h = layers.Rescaling(0.5, 0.25)(x)
-    h = layers.ReLU(6.0)(layers.Conv2D(8, 3, padding="same")(h))
-    for multiplier in (1, 2):
-        h = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=multiplier)(h)
-        h = layers.ReLU(6.0)(layers.BatchNormalization(momentum=0.9)(h))
-        h = layers.ReLU(6.0)(layers.BatchNormalization(momentum=0.9)(layers.Conv2D(12, 1)(h)))
-    h = layers.Flatten()(layers.AveragePooling2D(4)(h))
-    return keras.Model(x, layers.Dense(3, name="logits")(layers.Dropout(0.1)(h)))
-
-
-def mlp() -> Any:
-    """A Sequential perceptron with an activation that is no ReLU."""
-    import keras
-
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            keras.Input((8, 8, 1), name="x"),
-            layers.Flatten(),
-            layers.Dense(24, activation="relu"),
-            layers.Dense(16, activation="tanh"),
-            layers.Dense(3, activation="softmax", name="scores"),
-        ]
-    )
-
-
-def branches() -> Any:
-    """Concatenated branches, a nested model called twice, a transposed layer, slices, one skip."""
-    import keras
-
-    layers, ops = keras.layers, keras.ops
-    a = keras.Input((8, 8, 4))
-    b = layers.Conv2D(4, 3, padding="same")(a)
-    b = layers.Add()([layers.LeakyReLU(negative_slope=0.1)(b), a])
-    inner = keras.Model(a, b, name="inner")
-    x = keras.Input((8, 8, 1), name="x")
-    h = layers.Conv2D(4, 3, padding="same", activation="relu")(x)
-    h = inner(inner(h))
-    left = layers.Conv2D(3, 1, activation="relu")(h)
-    right = layers.Conv2D(5, 3, padding="same", activation="sigmoid")(h)
-    more = layers.MaxPooling2D(2)(layers.Conv2D(2, 1)(h))
-    more = layers.ReLU()(layers.Conv2DTranspose(2, 2, strides=2)(more))
-    h = layers.Concatenate(name="joined")([left, right, more])
-    h = h[:, 1:7, :, :] * 2.0
-    h = layers.Reshape((6, 80))(h)
-    h = layers.Conv1D(6, 3, activation="relu")(h)
-    h = ops.concatenate([h, layers.Conv1D(6, 1)(h)], axis=1)
-    return keras.Model(x, layers.Dense(3, name="logits")(layers.GlobalAveragePooling1D()(h)))
-
-
-NETS = {build.__name__: build for build in (residual, depthwise, mlp, branches)}
-
-
-@pytest.fixture(scope="module")
-def trained(dataset: Dataset) -> Callable[[str], Any]:
-    """Each network, trained for a few epochs, once."""
-    import keras
-
-    from edgekit.training.fit import fine_tune
-
-    made: dict[str, Any] = {}
-
-    def get(name: str) -> Any:
-        if name not in made:
-            keras.utils.set_random_seed(1)
-            made[name] = NETS[name]()
-            fine_tune(made[name], dataset, epochs=4, learning_rate=0.01, batch_size=16, seed=0)
-        return made[name]
-
-    return get
-
-
-def exported(model: Any, dataset: Dataset, folder: Path, worker: Worker) -> Path:
-    from edgekit.export.exporter import ExportJob, export
-    from edgekit.models.files import save_model
-
-    save_model(model, folder / "qat.keras")
-    np.savez(folder / "calibration.npz", **dataset.calibration.x)  # type: ignore[arg-type]
-    output = folder / "model-int8.tflite"
-    job = ExportJob(
-        folder / "qat.keras", "tflite", "int8", output, calibration=folder / "calibration.npz"
-    )
-    export(job, worker=worker, reference_x=dataset.test.x)
-    return output
-
-
-def steps_apart(file: Path, model: Path, x: dict[str, np.ndarray]) -> np.ndarray:
-    """How many steps of the file's output each of its values is from the simulation in Keras."""
-    from edgekit.runtimes.open import open_session
-    from edgekit.runtimes.session import run_raw, to_real
-    from edgekit.training.session import KerasSession
-
-    wanted = next(iter(run_raw(KerasSession(model), x).values()))
-    with open_session(file) as session:
-        info = session.outputs[0]
-        found = to_real(run_raw(session, x)[info.name], info)
-    assert info.quantization is not None
-    return np.abs(found - wanted) / info.quantization.scale[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "ranges"), [*((name, "moving") for name in NETS), ("residual", "learnt")]
-)
-def test_the_int8_file_computes_what_was_trained(
-    name: str,
-    ranges: str,
-    trained: Callable[[str], Any],
-    dataset: Dataset,
-    tmp_path: Path,
-    worker: Worker,
-) -> None:
-    from edgekit.compress import qat
-    from edgekit.graph.read import read_graph
-    from edgekit.graph.tflite import constant_values
-    from edgekit.models.fakequant import fake_quant_layers, integers, quantized_layers, range_of
-    from edgekit.models.files import load_model
-
-    before = trained(name)
-    result = qat(before, dataset, epochs=2, ranges=ranges, learning_rate=0.002, batch_size=32)
-    file = exported(result.model, dataset, tmp_path, worker)
-    apart = steps_apart(file, tmp_path / "qat.keras", dataset.test.x)
-    assert np.mean(apart <= 1.01) >= 0.995
-    assert apart.max() <= 2.01
-
-    graph = read_graph(file)
-    assert not [t.name for t in graph.tensors if t.dtype == "float32"]
-    scales = {np.float32(t.quantization.scale[0]) for t in graph.tensors if t.quantization}
-    model = load_model(tmp_path / "qat.keras")
-    for layer in fake_quant_layers(model):
-        low, high = range_of(layer)
-        assert np.float32((high - low) / 255) in scales, layer.name
-    stored = [
-        constant_values(file, index)
-        for index, tensor in enumerate(graph.tensors)
-        if tensor.dtype == "int8" and tensor.constant
-    ]
-    for layer in quantized_layers(model):
-        wanted = np.sort(integers(layer).reshape(-1))
-        assert any(np.array_equal(wanted, np.sort(values.reshape(-1))) for values in stored), (
-            layer.name
-        )
-
-
-def test_ranges_that_the_model_brings_need_no_calibration(
-    trained: Callable[[str], Any], dataset: Dataset, tmp_path: Path, worker: Worker
-) -> None:
-    from edgekit.base.errors import InputError
-    from edgekit.compress import qat
-    from edgekit.models.files import save_model
-    from edgekit.pipeline.export_files import export_files
-    from edgekit.runtimes.open import open_session
-    from edgekit.runtimes.session import run_raw
-
-    made = qat(trained("residual"), dataset, epochs=0).model
-    calibrated = exported(made, dataset, tmp_path, worker)
-    (tmp_path / "alone").mkdir()
-    with open_session(calibrated) as session:
-        wanted = run_raw(session, dataset.test.x)
-    export_files(
-        tmp_path / "qat.keras",
-        formats=["tflite", "onnx"],
-        precisions=["int8"],
-        output=tmp_path / "alone",
-    )
-    for suffix in (".tflite", ".onnx"):
-        with open_session(tmp_path / "alone" / f"qat-int8{suffix}") as session:
-            found = run_raw(session, dataset.test.x)
-        for one, other in zip(wanted.values(), found.values(), strict=True):
-            assert np.abs(one.astype(int) - other.astype(int)).max() <= (suffix == ".onnx")
-    save_model(trained("residual"), tmp_path / "float.keras")
-    with pytest.raises(InputError, match="needs calibration samples"):
-        export_files(tmp_path / "float.keras", formats=["onnx"], precisions=["int8"])
-
-
 @pytest.mark.parametrize("name", list(NETS))
 def test_the_copy_has_the_inputs_outputs_and_accuracy_of_the_model(
-    name: str, trained: Callable[[str], Any], dataset: Dataset, tmp_path: Path
+    name: str, qat_nets: Callable[[str], Any], dataset: Dataset, tmp_path: Path
 ) -> None:
     from edgekit.compress import qat
     from edgekit.models.files import as_functional, load_model, save_model
     from edgekit.training.evaluate import evaluate, record_outputs
     from edgekit.training.task import last_activation
 
-    before = trained(name)
+    before = qat_nets(name)
     result = qat(before, dataset, epochs=0)
     assert result.model.output_names == as_functional(before).output_names
     assert last_activation(result.model) == last_activation(before)
@@ -239,11 +39,11 @@ def test_the_copy_has_the_inputs_outputs_and_accuracy_of_the_model(
 
 
 def test_values_that_share_a_scale_share_a_range(
-    trained: Callable[[str], Any], dataset: Dataset
+    qat_nets: Callable[[str], Any], dataset: Dataset
 ) -> None:
     from edgekit.compress import qat
 
-    result = qat(trained("branches"), dataset, epochs=0)
+    result = qat(qat_nets("branches"), dataset, epochs=0)
     shared = result.model.get_layer("joined_range")
     assert shared.slots == 3  # convolution, ReLU, and all together with the sigmoid's known range
     low, high = (np.asarray(end) for end in (shared.low, shared.high))
@@ -254,13 +54,13 @@ def test_values_that_share_a_scale_share_a_range(
 
 
 def test_a_known_range_is_brought_to_a_scale_without_an_error_of_its_own(
-    trained: Callable[[str], Any], dataset: Dataset
+    qat_nets: Callable[[str], Any], dataset: Dataset
 ) -> None:
     """XNNPACK's conversions multiply by the ratio of two scales, rounded to 1/256."""
     from edgekit.compress import qat
     from edgekit.models.fakequant import FIXED_RANGES, fake_quant_layers, range_of
 
-    result = qat(trained("branches"), dataset, epochs=1, learning_rate=0.002)
+    result = qat(qat_nets("branches"), dataset, epochs=1, learning_rate=0.002)
     found = {layer.name: layer for layer in fake_quant_layers(result.model) if layer.reciprocal}
     assert list(found) == ["joined_range"]
     low, high = range_of(found["joined_range"])
@@ -268,32 +68,9 @@ def test_a_known_range_is_brought_to_a_scale_without_an_error_of_its_own(
     np.testing.assert_allclose(256 * ratio, np.round(256 * ratio), atol=1e-3)
 
 
-def test_biases_are_whole_numbers_of_the_steps_of_the_file(
-    trained: Callable[[str], Any], dataset: Dataset, tmp_path: Path, worker: Worker
-) -> None:
-    from edgekit.compress import qat
-    from edgekit.graph.read import read_graph
-    from edgekit.graph.tflite import constant_values
-
-    model = qat(trained("depthwise"), dataset, epochs=1, learning_rate=0.002).model
-    file = exported(model, dataset, tmp_path, worker)
-    stored = []
-    for index, tensor in enumerate(read_graph(file).tensors):
-        if tensor.dtype == "int32" and tensor.constant and tensor.quantization is not None:
-            scale = np.asarray(tensor.quantization.scale)
-            stored.append(np.sort(constant_values(file, index).reshape(-1) * scale))
-    for layer in model.layers:
-        if getattr(layer, "bias", None) is not None:
-            wanted = np.sort(np.asarray(layer.bias))
-            assert any(
-                values.shape == wanted.shape and np.allclose(values, wanted, rtol=1e-5, atol=1e-7)
-                for values in stored
-            ), layer.name
-
-
 @pytest.mark.parametrize(("name", "weight_bits"), [("residual", 8), ("depthwise", 4)])
 def test_normalizations_follow_the_batches_and_then_freeze(
-    name: str, weight_bits: int, trained: Callable[[str], Any], dataset: Dataset
+    name: str, weight_bits: int, qat_nets: Callable[[str], Any], dataset: Dataset
 ) -> None:
     from dataclasses import replace
 
@@ -303,7 +80,7 @@ def test_normalizations_follow_the_batches_and_then_freeze(
     from edgekit.training.evaluate import record_outputs
     from edgekit.training.fit import fine_tune
 
-    ready = Qat(QatArgs())._prepared(trained(name))
+    ready = Qat(QatArgs())._prepared(qat_nets(name))
     settings = Settings(weight_bits, "moving", 0.99)
     frozen = quantized_model(ready.model, settings, ready.skip)
     normal = quantized_model(ready.model, replace(settings, norms=ready.norms), ready.skip)
@@ -377,13 +154,13 @@ def test_several_outputs_learn_from_the_float_model(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize(("name", "weight_bits"), [("residual", 8), ("depthwise", 4)])
 def test_zeros_and_shared_weights_stay(
-    name: str, weight_bits: int, trained: Callable[[str], Any], dataset: Dataset
+    name: str, weight_bits: int, qat_nets: Callable[[str], Any], dataset: Dataset
 ) -> None:
     from edgekit.compress import cluster, prune, qat
     from edgekit.compress.kernels import find_kernels
     from edgekit.models.fakequant import integers, quantized_layers
 
-    pruned = prune(trained(name), dataset, sparsity=0.5, epochs=1).model
+    pruned = prune(qat_nets(name), dataset, sparsity=0.5, epochs=1).model
     small = cluster(pruned, clusters=6, epochs=0).model
     result = qat(small, dataset, epochs=2, learning_rate=0.005, weight_bits=weight_bits)
     before = {kernel.layer: kernel.values for kernel in find_kernels(small)[0]}
@@ -403,12 +180,12 @@ def test_zeros_and_shared_weights_stay(
 
 @pytest.mark.parametrize("ranges", ["moving", "learnt"])
 def test_training_wins_back_what_few_bits_cost(
-    ranges: str, trained: Callable[[str], Any], dataset: Dataset
+    ranges: str, qat_nets: Callable[[str], Any], dataset: Dataset
 ) -> None:
     from edgekit.compress import qat
     from edgekit.training.evaluate import record_outputs
 
-    model = trained("depthwise")
+    model = qat_nets("depthwise")
     float_loss, ptq, tuned = (
         _cross_entropy(record_outputs(one, dataset.test.x)["logits"], dataset.test.y)
         for one in (
