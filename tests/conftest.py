@@ -22,11 +22,43 @@ settings.register_profile("developer", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def worker() -> Iterator[Worker]:
-    """A child process to convert models in, for the tests of one file."""
+    """A child process to convert models in; it takes seconds to start."""
     with Worker(preload=["tensorflow"]) as one:
         yield one
+
+
+@pytest.fixture(scope="session", autouse=True)
+def spare_child() -> Iterator[None]:
+    """Loading TensorFlow takes a child seconds: the next child starts before it is asked for."""
+    start = Worker.start
+    spare = Worker()
+    place: object = None
+
+    def here() -> object:
+        variables = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+        return Path.cwd(), variables, sys.executable
+
+    def start_or_take(worker: Worker) -> None:
+        nonlocal place
+        alive = worker._process is not None and worker._process.poll() is None
+        if alive or not worker._preload:
+            return start(worker)
+        ready = spare._process is not None and spare._process.poll() is None
+        if ready and spare._preload == worker._preload and place == here():
+            worker._end_child()
+            worker._process, worker._log = spare._process, spare._log
+            spare._process = spare._log = None
+        else:
+            start(worker)
+        spare._preload, place = worker._preload, here()
+        spare._end_child()
+        return start(spare)
+
+    with pytest.MonkeyPatch.context() as patch, spare:
+        patch.setattr(Worker, "start", start_or_take)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +49,23 @@ def edgekit_json(*arguments: str | Path) -> dict[str, Any]:
     return document
 
 
+def small_recipe(folder: Path, **replace: str) -> Path:
+    """Writes the small recipe, with other lines for some of its keys."""
+    text = SMALL
+    for old, new in replace.items():
+        text = "\n".join(
+            f"{old}: {new}" if line.startswith(f"{old}:") else line for line in text.splitlines()
+        )
+    path = folder / "small.yaml"
+    path.write_text(text)
+    return path
+
+
 @pytest.fixture
 def recipe(tmp_path: Path) -> Callable[..., Path]:
     """Writes the small recipe with replacements and returns its path."""
 
-    def write(**replace: str) -> Path:
-        text = SMALL
-        for old, new in replace.items():
-            text = "\n".join(
-                f"{old}: {new}" if line.startswith(f"{old}:") else line
-                for line in text.splitlines()
-            )
-        path = tmp_path / "small.yaml"
-        path.write_text(text)
-        return path
-
-    return write
+    return partial(small_recipe, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import command, edgekit, edgekit_json, environment
+from tests.e2e.conftest import command, edgekit, edgekit_json, environment, small_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -80,27 +81,35 @@ def test_the_second_of_two_runs_says_so_and_stops(
     assert "Traceback" not in second.stderr
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """A recipe that was run until its files were exported: its path, its runs and the report."""
+    folder = tmp_path_factory.mktemp("exported")
+    path = small_recipe(
+        folder,
+        train="{epochs: 1}",
+        verify="{limits: {int8: {min_agreement: 0, min_snr_db: 0, max_accuracy_drop: 100}}}",
+    )
+    runs = folder / "runs"
+    return path, runs, edgekit_json("run", path, "--runs-dir", runs, "--until", "export")
+
+
 def test_another_recipe_takes_over_what_is_the_same(
-    recipe: Callable[..., Path], tmp_path: Path
+    exported: tuple[Path, Path, dict[str, Any]],
 ) -> None:
-    runs = tmp_path / "runs"
-    path = recipe()
-    edgekit_json("run", path, "--runs-dir", runs, "--until", "train")
+    path, runs, first = exported
     report = edgekit_json(
         "run", path, "--runs-dir", runs, "--until", "train", "--set", "targets=[]"
     )
-    assert len(list(runs.iterdir())) == 2
+    assert report["run"] != first["run"]
     assert all(stage["cached"] for stage in report["stages"])
 
 
 def test_what_is_verified_is_shown_before_the_run_is_complete(
-    recipe: Callable[..., Path], tmp_path: Path
+    exported: tuple[Path, Path, dict[str, Any]],
 ) -> None:
-    path, runs = recipe(train="{epochs: 1}"), tmp_path / "runs"
-    limits = "verify.limits={int8: {min_agreement: 0, min_snr_db: 0, max_accuracy_drop: 100}}"
-    arguments = ("run", path, "--runs-dir", runs, "--set", limits, "--until")
-    for stage in ("export", "verify"):
-        report = edgekit_json(*arguments, stage)
+    path, runs, first = exported
+    for report in (first, edgekit_json("run", path, "--runs-dir", runs, "--until", "verify")):
         assert report["passed"], report["failures"]
         assert len(report["artifacts"]) == 2
         assert all((Path(report["run"]) / one["path"]).is_file() for one in report["artifacts"])

@@ -242,7 +242,9 @@ def test_only_an_int8_file_is_a_master(shared: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_int8_dynamic_of_a_tiny_model_says_that_it_quantized_nothing(tmp_path: Path) -> None:
+def test_int8_dynamic_of_a_tiny_model_says_that_it_quantized_nothing(
+    tmp_path: Path, worker: Worker
+) -> None:
     keras = pytest.importorskip("keras")
     for units, warned in ((4, True), (200, False)):
         model = keras.Sequential([keras.Input((8,), name="x"), keras.layers.Dense(units)])
@@ -253,6 +255,6 @@ def test_int8_dynamic_of_a_tiny_model_says_that_it_quantized_nothing(tmp_path: P
             precision="int8-dynamic",
             output=tmp_path / f"{units}.tflite",
         )
-        found = export(job).provenance
+        found = export(job, worker=worker).provenance
         assert found["int8_kernels"] == ("0 of 1" if warned else "1 of 1")
         assert ("warnings" in found) is warned

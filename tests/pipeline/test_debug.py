@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -90,18 +91,26 @@ def outlier(keras: Any) -> Any:
     return model
 
 
-def tflite(model: Any, calibration: np.ndarray | None, path: Path) -> Path:
+def dark() -> np.ndarray:
+    return images() * 0.2
+
+
+def spots() -> np.ndarray:
+    """They cover the range of the input, and light little inside."""
+    values = images() * 0.1
+    values[:, 0, 0] = 1
+    return values
+
+
+def tflite(saved: Path, calibration: np.ndarray, path: Path) -> Path:
     """Converted without edgekit's gate, which keeps such files from being made."""
-    from edgekit.export.savedmodel import write
     from edgekit.export.tflite import convert
 
-    folder = path.with_suffix(".saved")
-    write(model, folder, batch=1)
     samples = path.with_suffix(".npz")
-    np.savez(samples, image=images() if calibration is None else calibration)
+    np.savez(samples, image=calibration)
     precision = "fp32" if path.stem.endswith("fp32") else "int8"
     convert(
-        saved_model=str(folder),
+        saved_model=str(saved),
         output=str(path),
         precision=precision,
         calibration=str(samples),
@@ -110,23 +119,47 @@ def tflite(model: Any, calibration: np.ndarray | None, path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def debug(tmp_path: Path) -> Callable[..., DebugReport]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Any], Any]], Path]:
+    """For each network, once: model.keras, model.saved and the data."""
+    from edgekit.export.savedmodel import write
     from edgekit.models.files import save_model
 
     keras = pytest.importorskip("keras")
 
-    def call(
-        build: Callable[[Any], Any], calibration: np.ndarray | None = None, **options: Any
-    ) -> DebugReport:
+    @cache
+    def make(build: Callable[[Any], Any]) -> Path:
+        path = tmp_path_factory.mktemp(build.__name__)
         keras.utils.set_random_seed(0)
         model = build(keras)
-        save_model(model, tmp_path / "model.keras")
-        np.savez(tmp_path / "x.npz", image=images())
-        path = tflite(model, calibration, tmp_path / "model-int8.tflite")
-        return debug_files(
-            tmp_path / "model.keras", [path], tmp_path / "x.npz", speed=False, **options
+        save_model(model, path / "model.keras")
+        write(model, path / "model.saved", batch=1)
+        np.savez(path / "x.npz", image=images())
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def int8_file(folder: Callable[..., Path]) -> Callable[..., Path]:
+    """The int8 file of a network beside it, for each calibration once."""
+
+    @cache
+    def make(build: Callable[[Any], Any], calibration: Callable[[], np.ndarray] = images) -> Path:
+        place = folder(build)
+        return tflite(
+            place / "model.saved", calibration(), place / f"{calibration.__name__}-int8.tflite"
         )
+
+    return make
+
+
+@pytest.fixture
+def debug(int8_file: Callable[..., Path]) -> Callable[..., DebugReport]:
+    def call(*made: Any, **options: Any) -> DebugReport:
+        path = int8_file(*made)
+        model, data = path.with_name("model.keras"), path.with_name("x.npz")
+        return debug_files(model, [path], data, speed=False, **options)
 
     return call
 
@@ -176,21 +209,20 @@ def test_folding_is_proposed_where_it_can_be_done_and_helps(
 
 
 def test_what_makes_an_integer_transformer_slow_is_named(
-    debug: Callable[..., DebugReport], tmp_path: Path
+    int8_file: Callable[..., Path],
 ) -> None:
-    keras = pytest.importorskip("keras")
     from edgekit.graph.read import read_graph
     from edgekit.runtimes.delegation import unoptimized_operators
     from edgekit.verify.speed import surely_slower
 
-    debug(transformer)
-    slow, fast = tmp_path / "model-int8.tflite", tmp_path / "model-fp32.tflite"
-    tflite(keras.models.load_model(tmp_path / "model.keras"), None, fast)
+    slow = int8_file(transformer)
+    fast = tflite(slow.with_name("model.saved"), images(), slow.with_name("fp32.tflite"))
     left = unoptimized_operators(slow)
     assert left is not None and unoptimized_operators(fast) == ()
     names = {read_graph(slow).ops[index].name for index in left}
     assert {"SQUARED_DIFFERENCE", "RSQRT"} <= names
-    report = debug_files(tmp_path / "model.keras", [fast, slow], tmp_path / "x.npz")
+    model, data = slow.with_name("model.keras"), slow.with_name("x.npz")
+    report = debug_files(model, [fast, slow], data)
     float_file, file = report.files
     assert float_file.latency_ms is not None and file.latency_ms is not None
     assert float_file.causes == ()
@@ -201,13 +233,11 @@ def test_what_makes_an_integer_transformer_slow_is_named(
 
 
 def test_calibration_with_darker_images(debug: Callable[..., DebugReport]) -> None:
-    (file,) = debug(healthy, images() * 0.2).files
+    (file,) = debug(healthy, dark).files
     assert [name for name, _ in causes(file)] == ["calibration_unlike_data"]
 
 
 def test_calibration_that_misses_what_the_network_sees(debug: Callable[..., DebugReport]) -> None:
-    spots = images() * 0.1
-    spots[:, 0, 0] = 1  # covers the range of the input, and lights little inside
     (file,) = debug(healthy, spots).files
     assert "saturating_activation" in dict(causes(file))
     assert "calibration_unlike_data" not in dict(causes(file))
@@ -223,12 +253,9 @@ def test_outlier_is_named_and_the_proposal_repairs_it(debug: Callable[..., Debug
     assert trial.snr_db > trial.snr_db_before + 6
 
 
-def test_command_line(
-    debug: Callable[..., DebugReport], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    debug(norm_after_relu)
-    model, data = str(tmp_path / "model.keras"), str(tmp_path / "x.npz")
-    path = str(tmp_path / "model-int8.tflite")
+def test_command_line(int8_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    file = int8_file(norm_after_relu)
+    path, model, data = (str(file.with_name(n)) for n in (file.name, "model.keras", "x.npz"))
     assert run(["debug", model, path, "--data", data, "--quiet", "--json"]) == 0
     report = DebugReport.model_validate(json.loads(capsys.readouterr().out))
     assert causes(report.files[0]) == [("batch_norm_not_folded", "norm2")]
