@@ -27,6 +27,7 @@ import psutil
 
 from edgekit.base.errors import ConversionError, EdgekitError, from_dict
 
+_MEMORY_BYTES = 8 << 30
 _POLL_S = 0.05
 _PARENT_POLL_S = 0.5
 _TAIL_CHARACTERS = 2000
@@ -37,15 +38,20 @@ class Worker:
 
     Args:
         timeout_s: limit of time for one call, in seconds.
-        memory_bytes: limit of the child's resident memory, in bytes.
+        memory_bytes: limit of the child's resident memory, in bytes; by default 8 GiB, or half of
+            the machine's memory if that is more.
         preload: modules that the child imports at its start, before the first call.
     """
 
     def __init__(
-        self, *, timeout_s: float = 600.0, memory_bytes: int = 8 << 30, preload: Sequence[str] = ()
+        self,
+        *,
+        timeout_s: float = 600.0,
+        memory_bytes: int | None = None,
+        preload: Sequence[str] = (),
     ) -> None:
         self.timeout_s = timeout_s
-        self.memory_bytes = memory_bytes
+        self.memory_bytes = memory_bytes or max(_MEMORY_BYTES, psutil.virtual_memory().total // 2)
         self._preload = list(preload)
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None

@@ -43,7 +43,6 @@ def quick_latency(*, path: str, runtime: str, threads: int, seconds: float) -> d
             runs += 1
         batch = max(1, round(_BATCH_S * runs / (clock() - start)))
         times: list[float] = []
-        gc.collect()
         gc.disable()
         try:
             start = end = clock()

@@ -85,6 +85,7 @@ def estimate(
             target.memory,
             streamed_share=shares.get(processor.name, 0.0),
             factor=factor.value,
+            weight_factor=factor.weights,
         )
         if factor.extrapolated is not None:
             time = replace(time, extrapolated=factor.extrapolated)

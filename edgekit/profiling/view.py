@@ -14,10 +14,12 @@ from edgekit.schema.names import Precision
 from edgekit.schema.target import Target
 
 WEIGHTED = frozenset({"conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"})
+_CONVOLUTIONS = frozenset({"conv", "pointwise", "depthwise"})
 _FOLLOWERS = frozenset({"activation", "elementwise", "normalization"})
 _QUANTIZERS = frozenset({"QuantizeLinear", "FakeQuantize"})
 _CONVERSIONS = frozenset({"DequantizeLinear", "Convert", "Cast", "CAST", "DEQUANTIZE"})
 _SIGMOIDS = frozenset({"Sigmoid", "LOGISTIC"})
+_MOST_PARTS = 8  # of a function that is written as several operators
 _BY_DTYPE: dict[str, Precision] = {
     "float32": "fp32",
     "float64": "fp32",
@@ -156,7 +158,8 @@ class GraphView:
         Those on constants are computed once, before the first run. In ONNX and OpenVINO files the
         runtime fuses quantize and dequantize pairs, and an activation, a bias, a scale or a
         normalization whose only other inputs are constant, into the operator before them; so does
-        x * sigmoid(x), SiLU in two operators. TFLite files come fused.
+        x * sigmoid(x), SiLU in two operators, in OpenVINO what else is a function of x, and a
+        padding into the convolutions after it. TFLite files come fused.
         """
         free = {op.index for op in self.graph.ops if set(op.outputs) <= self.constants}
         if self.graph.format == "tflite":
@@ -173,19 +176,46 @@ class GraphView:
             if op.kind in WEIGHTED:
                 hosts.add(op.index)
                 continue
+            if op.name == "Pad" and self._pads_convolutions(op):
+                free.add(op.index)
+                continue
             sources = self.activations_in(op)
             if op.kind not in _FOLLOWERS or len(sources) != 1:
                 continue
             maker = self.producers.get(sources[0].index)
             readers = self.consumers.get(sources[0].index, [])
-            together = [op] if len(readers) == 1 else self._silu(op, readers)
+            together = [op] if len(readers) == 1 else self._together(op, sources[0].index, readers)
             if maker is not None and maker.index in hosts and together:
                 free.update(one.index for one in together)
                 hosts.update(one.index for one in together)
         return frozenset(free)
 
-    def _silu(self, op: Op, readers: list[Op]) -> list[Op]:
-        """A sigmoid and the product with its own input, the only readers of that; else nothing."""
+    def _pads_convolutions(self, op: Op) -> bool:
+        readers = self.consumers.get(op.outputs[0], [])
+        return bool(readers) and all(reader.kind in _CONVOLUTIONS for reader in readers)
+
+    def _together(self, op: Op, source: int, readers: list[Op]) -> list[Op]:
+        """What reads `source` with others and is computed with it in one; else nothing."""
+        if self.graph.format == "openvino":
+            return self._one_function(source, readers)
         gates = self.consumers.get(op.outputs[0], [])
         product = op.name in _SIGMOIDS and len(gates) == 1 and gates[0].kind == "elementwise"
         return [op, gates[0]] if product and all(r in (op, gates[0]) for r in readers) else []
+
+    def _one_function(self, source: int, readers: list[Op]) -> list[Op]:
+        """Operators that compute one function of each value of a tensor, such as GELU in parts."""
+        found: list[Op] = []
+        inside, waiting = {source}, list(readers)
+        while waiting and len(found) < _MOST_PARTS:
+            ready = (o for o in waiting if {t.index for t in self.activations_in(o)} <= inside)
+            op = next(ready, None)
+            if op is None or op.kind not in _FOLLOWERS:
+                return []
+            found.append(op)
+            inside.update(op.outputs)
+            waiting = [one for one in waiting if one is not op]
+            if not waiting:
+                return found if len(found) > 1 else []
+            readers = self.consumers.get(op.outputs[0], [])
+            waiting += [one for one in readers if one not in waiting]
+        return []

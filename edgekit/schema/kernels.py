@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pydantic import Field, field_serializer, field_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from edgekit.schema.base import Document
 
@@ -16,13 +16,15 @@ class KernelRows(Document):
     """One kernel at the shapes that were measured.
 
     Attributes:
-        length: correlation length, in natural logarithms of the features.
+        typical: factor where no row is near.
+        lengths: correlation length of each feature, in natural logarithms.
         spread: standard deviation of the logarithm of what depends on the shape.
         rows: in text one line each: the features in the order of
             `edgekit.profiling.kernels.shapes`, and the factor.
     """
 
-    length: float = Field(gt=0)
+    typical: float = Field(default=1.0, gt=0)
+    lengths: tuple[float, ...] = Field(min_length=1)
     spread: float = Field(gt=0)
     rows: tuple[Row, ...] = Field(min_length=1)
 
@@ -46,6 +48,14 @@ class KernelRows(Document):
         if any(not 0 < number < math.inf for row in value for number in row):
             raise ValueError("all numbers must be positive")
         return value
+
+    @model_validator(mode="after")
+    def _a_length_for_each_feature(self) -> KernelRows:
+        if len(self.lengths) != len(self.rows[0]) - 1:
+            raise ValueError(
+                f"{len(self.lengths)} lengths for {len(self.rows[0]) - 1} features of the rows"
+            )
+        return self
 
     @field_serializer("rows")
     def _text(self, value: tuple[Row, ...]) -> str:

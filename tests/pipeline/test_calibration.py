@@ -79,13 +79,13 @@ def test_names_of_networks_differ_and_any_beginning_has_both_sorts() -> None:
 
 def test_a_journal_knows_what_an_earlier_run_measured(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    Journal(path, {"a": 1}).add(SETTING, "n", seconds=1.0, spread=0.0)
+    Journal(path, {"a": 1}).add(SETTING, "n", 0, seconds=1.0, spread=0.0)
     with path.open("a") as file:
         file.write('{"setting": "cut o')  # killed while it wrote
-    known = Journal(path, {"a": 1}).get(SETTING, "n")
+    known = Journal(path, {"a": 1}).get(SETTING, "n", 0)
     assert known is not None
     assert known["seconds"] == 1.0
-    assert Journal(path, {"a": 2}).get(SETTING, "n") is None
+    assert Journal(path, {"a": 2}).get(SETTING, "n", 0) is None
 
 
 class FakeDevice:

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from edgekit.base.errors import TargetError
+from edgekit.profiling.fit.evidence import Scale, evidence
 from edgekit.profiling.fit.kernels import Observation, fit_kernels, predict_seconds
 from edgekit.profiling.kernels.factors import factors
 from edgekit.profiling.kernels.interpolation import covariance, interpolate
@@ -20,7 +21,7 @@ from edgekit.schema.kernels import KernelRows, KernelTable, rows_text
 from edgekit.schema.target import RuntimeSpec, Target, Variant, parse_target
 from tests.profiling.graphs import small_cnn
 
-SCALES = {"length": 1.7, "offset": 1.5, "spread": 0.4}
+LENGTHS = (1.7, 0.6, 3.0)
 
 
 def test_covariance_is_that_of_scikit_learn() -> None:
@@ -28,26 +29,64 @@ def test_covariance_is_that_of_scikit_learn() -> None:
     generator = np.random.default_rng(0)
     left, right = generator.normal(size=(5, 3)), generator.normal(size=(4, 3))
     reference = kernels.ConstantKernel(1.5**2) + kernels.ConstantKernel(0.4**2) * kernels.Matern(
-        length_scale=1.7, nu=1.5
+        length_scale=LENGTHS, nu=1.5
     )
-    assert np.allclose(covariance(left, right, **SCALES), reference(left, right))
+    own = covariance(left, right, lengths=LENGTHS, offset=1.5, spread=0.4)
+    assert np.allclose(own, reference(left, right))
 
 
 def test_interpolation_is_that_of_scikit_learn() -> None:
     process = pytest.importorskip("sklearn.gaussian_process")
     kernels = process.kernels
     generator = np.random.default_rng(1)
-    points, queries = generator.normal(size=(12, 2)), generator.normal(size=(6, 2))
+    points, queries = generator.normal(size=(12, 3)), generator.normal(size=(6, 3))
     values = generator.normal(size=12)
     kernel = kernels.ConstantKernel(1.5**2) + kernels.ConstantKernel(0.4**2) * kernels.Matern(
-        length_scale=1.7, nu=1.5
+        length_scale=LENGTHS, nu=1.5
     )
     nugget = 1e-3 * (1.5**2 + 0.4**2)
     reference = process.GaussianProcessRegressor(kernel, alpha=nugget, optimizer=None)
     mean, deviation = reference.fit(points, values).predict(queries, return_std=True)
-    found = interpolate(points, values, queries, **SCALES)
+    found = interpolate(points, values, queries, lengths=LENGTHS, offset=1.5, spread=0.4)
     assert np.allclose(found[0], mean)
     assert np.allclose(found[1], deviation, atol=1e-6)
+
+
+def _regression(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Scale]]:
+    """Points and values of two kernels, observations that are sums of them, and scales."""
+    generator = np.random.default_rng(seed)
+    points = generator.normal(size=(9, 2))
+    slopes = generator.uniform(0, 1, size=(7, 9))
+    return points, slopes, generator.normal(size=7), [Scale((1.2, 0.7), 0.4)]
+
+
+def test_evidence_is_that_of_scikit_learn() -> None:
+    process = pytest.importorskip("sklearn.gaussian_process")
+    kernels = process.kernels
+    points, _, wanted, (scale,) = _regression(2)
+    points = points[:7]
+    kernel = kernels.ConstantKernel(1.5**2) + kernels.ConstantKernel(0.4**2) * kernels.Matern(
+        length_scale=scale.lengths, nu=1.5
+    )
+    reference = process.GaussianProcessRegressor(kernel, alpha=0.1**2, optimizer=None)
+    logs = np.log([*scale.lengths, scale.spread, 0.1])
+    found, _ = evidence(logs, [np.eye(7)], [points], wanted, np.zeros(7), offset=1.5)
+    constant = 3.5 * np.log(2 * np.pi)
+    likelihood = reference.fit(points, wanted).log_marginal_likelihood()
+    assert found - constant == pytest.approx(likelihood)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_the_slopes_of_the_evidence_are_its_differences(seed: int) -> None:
+    points, slopes, wanted, (scale,) = _regression(seed)
+    logs = np.log([*scale.lengths, scale.spread, *scale.lengths, scale.spread, 0.1])
+    given = ([slopes[:, :4], slopes[:, 4:]], [points[:4], points[4:]], wanted, np.full(7, 0.05))
+    _, gradient = evidence(logs, *given, offset=1.5)
+    for index in range(len(logs)):
+        step = np.zeros(len(logs))
+        step[index] = 1e-6
+        above, below = (evidence(logs + one, *given, offset=1.5)[0] for one in (step, -step))
+        assert gradient[index] == pytest.approx((above - below) / 2e-6, abs=1e-5)
 
 
 def _table(view: GraphView, factor: float) -> KernelTable:
@@ -55,7 +94,9 @@ def _table(view: GraphView, factor: float) -> KernelTable:
     for work in works(view):
         shape = kernel_shape(view, work)
         rows = ((*shape.features, factor),)
-        kernels[shape.kernel] = KernelRows(length=1.0, spread=0.3, rows=rows)
+        kernels[shape.kernel] = KernelRows(
+            lengths=(1.0,) * len(shape.features), spread=0.3, rows=rows
+        )
     return KernelTable(offset=1.5, kernels=kernels)
 
 
@@ -82,15 +123,20 @@ def test_a_kernel_that_is_not_in_the_table_keeps_its_cost_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "reason"),
-    [("1 2\n3 4 5\n", "same features"), ("1 x\n", "not numbers"), ("1 -2\n", "positive")],
+    [
+        ("1 2\n3 4 5\n", "same features"),
+        ("1 x\n", "not numbers"),
+        ("1 -2\n", "positive"),
+        ("1 2 3\n", "1 lengths for 2 features"),
+    ],
 )
 def test_a_table_with_odd_lines_is_refused(rows: str, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
-        KernelRows.model_validate({"length": 1, "spread": 1, "rows": rows})
+        KernelRows.model_validate({"lengths": [1], "spread": 1, "rows": rows})
 
 
 def test_rows_are_the_same_as_text() -> None:
-    rows = KernelRows(length=1, spread=1, rows=((49.0, 1280.0, 0.8512), (1.0, 3.0, 2.5)))
+    rows = KernelRows(lengths=(1, 1), spread=1, rows=((49.0, 1280.0, 0.8512), (1.0, 3.0, 2.5)))
     assert rows.model_dump()["rows"] == rows_text(rows.rows)
     assert KernelRows.model_validate(rows.model_dump()) == rows
 
@@ -175,7 +221,10 @@ def test_threads_are_chosen_behind_an_at_sign(tmp_path) -> None:  # type: ignore
 
 def test_a_faulty_table_is_an_error_that_names_its_line(tmp_path) -> None:  # type: ignore[no-untyped-def]
     data = _target().model_dump(mode="json", exclude_none=True)
-    table = {"offset": 1.5, "kernels": {"conv": {"length": 1, "spread": 1, "rows": "1 nonsense\n"}}}
+    table = {
+        "offset": 1.5,
+        "kernels": {"conv": {"lengths": [1], "spread": 1, "rows": "1 nonsense\n"}},
+    }
     data["processors"][0]["costs"]["fp32"]["kernels"] = table
     with pytest.raises(TargetError, match=r"box\.yaml:\d+:\d+") as caught:
         parse_target(yaml.safe_dump(data), "box.yaml")

@@ -80,6 +80,34 @@ def test_silu_in_two_onnx_operators_fuses(*, other_reader: bool) -> None:
     assert view.free == (frozenset() if other_reader else {1, 2, 3})
 
 
+@pytest.mark.parametrize("other_reader", [False, True])
+def test_an_activation_in_parts_is_one_function_in_openvino(*, other_reader: bool) -> None:
+    make = GraphMaker((1, 3, 8, 8), "float32", file_format="openvino")
+    shape = (1, 4, 8, 8)
+    conv = make.op("Convolution", "conv", shape, weights=((4, 3, 3, 3),), dtype="float32",
+                   macs=6912)  # fmt: skip
+    make.op("Add", "elementwise", shape, weights=((1,),), dtype="float32")
+    make.op("Clamp", "activation", shape, dtype="float32")
+    make.op("Divide", "elementwise", shape, weights=((1,),), dtype="float32")
+    make.op("Multiply", "elementwise", shape, dtype="float32")
+    make.ops[-1] = replace(make.ops[-1], inputs=(*make.ops[-1].inputs, conv))
+    make.op("MaxPool", "pool", (1, 4, 4, 4), dtype="float32")
+    if other_reader:
+        make.op("MaxPool", "pool", (1, 4, 4, 4), dtype="float32", source=conv)
+    assert GraphView(make.graph()).free == (frozenset() if other_reader else {1, 2, 3, 4})
+
+
+@pytest.mark.parametrize("reader", ["Conv", "Concat"])
+def test_a_padding_is_part_of_the_convolution_after_it(reader: str) -> None:
+    make = GraphMaker((1, 3, 8, 8), "float32", file_format="onnx")
+    make.op("Pad", "data", (1, 3, 10, 10), dtype="float32")
+    if reader == "Conv":
+        make.op("Conv", "conv", (1, 4, 8, 8), weights=((4, 3, 3, 3),), dtype="float32", macs=6912)
+    else:
+        make.op("Concat", "data", (1, 3, 10, 10), dtype="float32")
+    assert GraphView(make.graph()).free == ({0} if reader == "Conv" else frozenset())
+
+
 def test_tflite_operators_come_fused() -> None:
     make = GraphMaker((1, 8, 8, 3), "float32")
     make.op("CONV_2D", "conv", (1, 8, 8, 4), weights=((4, 3, 3, 3),), dtype="float32", macs=6912)

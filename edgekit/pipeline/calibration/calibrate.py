@@ -18,7 +18,8 @@ from edgekit.base.progress import Progress, silent
 from edgekit.devices.device import DEVICES
 from edgekit.devices.machine import Machine
 from edgekit.pipeline.calibration.measure import FORMATS, Journal, Series, Setting, measure
-from edgekit.profiling.fit.kernels import Scales, fit_kernels, predict_seconds
+from edgekit.profiling.fit.factors import Scales
+from edgekit.profiling.fit.kernels import fit_kernels, predict_seconds
 from edgekit.profiling.fit.residuals import (
     Residual,
     coverage_pct,
@@ -105,9 +106,7 @@ def calibrate(
             output.with_name(f".{output.name}.partial"),
             {"machine": host.name, "minutes": minutes},
         )
-        series = list(
-            measure(opened, settings, seconds=60 * minutes, journal=journal, progress=progress)
-        )
+        series = measure(opened, settings, seconds=60 * minutes, journal=journal, progress=progress)
         progress("fitting", 1.0, 1.0)
     versions = {one.setting.runtime: one.version for one in series}
     fits = {one.setting: _fitted(one) for one in series}

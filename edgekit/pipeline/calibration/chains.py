@@ -11,15 +11,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edgekit.pipeline.calibration.network import Binary, LayerKind, Network
+from edgekit.pipeline.calibration.network import Binary, LayerKind, Network, Pool
 
 _SIDES = (224, 150, 112, 75, 56, 35, 28, 19, 14, 10, 7, 4)
 _STEM_SIDES = (224, 160, 96)
-_CHANNELS = (8, 2048)
-_MACS = (2e5, 1.2e8)  # of one operator
+# Networks have about this many channels over the side of the map.
+_CHANNELS_PER_SIDE = (600.0, 16000.0)
+_ODD = 0.3  # of the convolutions have any number of channels
+_MACS = (2e4, 2e9)  # of one operator
 _CHAIN_MACS = 6e7
 _LONGEST = 10
+_TINY = 8
 _MOST_WEIGHTS = 24e6  # values in a file
+_POOLS: tuple[Pool, ...] = ("max_pool", "average_pool")
 _BINARY: tuple[Binary, ...] = ("add", "mul", "sub", "squared_difference")
 _UNARY: tuple[LayerKind, ...] = (
     "relu", "relu6", "hard_swish", "logistic", "tanh", "gelu", "softmax", "scale", "shift", "rsqrt",
@@ -28,16 +32,17 @@ _UNARY: tuple[LayerKind, ...] = (
 
 def chains(generator: np.random.Generator) -> Iterator[Network]:
     """All chains, the most important first."""
-    yield from _convolutions(generator, "pointwise", (1,), 44)
-    yield from _convolutions(generator, "conv", (3, 3, 3, 5, 7, (1, 7), (7, 1), (1, 3)), 48)
-    yield from _depthwise(generator, 28)
+    yield from _convolutions(generator, "pointwise", (1,), 72)
+    yield from _convolutions(generator, "conv", (3, 3, 3, 5, 3, 7, (1, 7), 3, (7, 1), (1, 3)), 70)
+    yield from _depthwise(generator, 72)
     yield from _dense(generator, 28)
     yield from _stems(generator)
-    yield from _strided(generator, 10)
+    yield from _strided(generator, 16)
     yield from _elementwise(generator)
     yield from _moving(generator)
     yield from _products(generator, 8)
     yield from _grouped(generator, 6)
+    yield from _scores(generator)
 
 
 def _log_uniform(generator: np.random.Generator, low: float, high: float) -> float:
@@ -71,7 +76,11 @@ def _convolutions(
     while made < count:
         kernel = kernels[made % len(kernels)]
         taps = kernel * kernel if isinstance(kernel, int) else kernel[0] * kernel[1]
-        side, one, two = _side(generator), _width(generator, *_CHANNELS), _width(generator, 8, 1024)
+        side = _side(generator)
+        one, two = (
+            _width(generator, *_usual(generator, side)),
+            _width(generator, *_usual(generator, side)),
+        )
         macs = side * side * taps * one * two
         if not _MACS[0] <= macs <= _MACS[1] or taps * one * two > _MOST_WEIGHTS / 2:
             continue
@@ -83,11 +92,20 @@ def _convolutions(
         yield network
 
 
+def _usual(generator: np.random.Generator, side: int) -> tuple[float, float]:
+    """Least and most channels of maps of a side."""
+    if generator.random() < _ODD:
+        return 8, 1024
+    low, high = _CHANNELS_PER_SIDE
+    return min(512, max(8, low / side)), min(2048, high / side)
+
+
 def _depthwise(generator: np.random.Generator, count: int) -> Iterator[Network]:
     for made in range(count):
-        kernel = (3, 3, 5, 3, 7)[made % 5]
+        kernel = (3, 5, 3, 3, 5, 3, 7)[made % 7]
         side = _side(generator)
-        channels = _width(generator, 16, min(2048, 4e6 / side**2))
+        low, high = _usual(generator, side)
+        channels = _width(generator, low, max(16, min(high, 2.5e6 / side**2)))
         network = Network(f"depthwise-{made}", (1, side, side, channels), "depthwise")
         last = 0
         for number in range(_length(16 * kernel**2 * side**2 * channels, 0)):
@@ -105,6 +123,13 @@ def _dense(generator: np.random.Generator, count: int) -> Iterator[Network]:
         network = Network(f"dense-{made}", (rows, one), "dense")
         last = 0
         for number in range(min(_length(rows * one * two, one * two), 6)):
+            last = network.dense(last, one if number % 2 else two)
+        yield network
+    for made in range(_TINY):
+        one, two = _width(generator, 3, 64), _width(generator, 3, 64)
+        network = Network(f"dense-tiny-{made}", (1, one), "dense")
+        last = 0
+        for number in range(1 + made % 4):
             last = network.dense(last, one if number % 2 else two)
         yield network
     # Weights that no cache holds.
@@ -160,7 +185,7 @@ def _plane(generator: np.random.Generator) -> tuple[int, int]:
 
 def _elementwise(generator: np.random.Generator) -> Iterator[Network]:
     for kind in _UNARY:
-        for number in range(3):
+        for number in range(5):
             side, channels = _plane(generator)
             network = Network(f"{kind}-{number}", (1, side, side, channels), kind)
             last = 0
@@ -170,7 +195,7 @@ def _elementwise(generator: np.random.Generator) -> Iterator[Network]:
                 last = network.unary(kind, last)
             yield network
     for binary in _BINARY:
-        for number in range(5 if binary in ("add", "mul") else 2):
+        for number in range(10 if binary in ("add", "mul") else 4):
             side, channels = _plane(generator)
             network = Network(f"{binary}-{number}", (1, side, side, channels), binary)
             last, row = 0, network.mean(0) if number % 2 else 0
@@ -181,13 +206,18 @@ def _elementwise(generator: np.random.Generator) -> Iterator[Network]:
 
 def _moving(generator: np.random.Generator) -> Iterator[Network]:
     """Pools, means, and operators that move values."""
-    for number in range(4):
-        for kind in ("max_pool", "average_pool"):
+    for number in range(6):
+        for kind in _POOLS:
             side, channels = _plane(generator)
             network = Network(f"{kind}-{number}", (1, side, side, channels), "pool")
             last = 0
             for window, stride in (((3, 1), (3, 1), (3, 2)), ((2, 2), (2, 2)))[number % 2]:
                 last = network.pool(last, kind, window, stride)
+            yield network
+        side, channels = int(generator.choice((28, 14, 8, 7, 5))), _width(generator, 16, 1024)
+        for kind in _POOLS:  # of a whole map
+            network = Network(f"{kind}-all-{number}", (1, side, side, channels), "pool")
+            network.pool(network.unary("tanh", 0), kind, side, 1, valid=True)
             yield network
         side, channels = _plane(generator)
         network = Network(f"mean-{number}", (1, side, side, channels), "mean")
@@ -199,7 +229,7 @@ def _moving(generator: np.random.Generator) -> Iterator[Network]:
             mean = network.mean_channels(last)
             last = network.binary("sub", last, mean)
         yield network
-    for number in range(5):
+    for number in range(8):
         side, channels = _plane(generator)
         network = Network(f"concat-{number}", (1, side, side, channels), "concat")
         parts = [0]
@@ -225,6 +255,14 @@ def _moving(generator: np.random.Generator) -> Iterator[Network]:
         yield network
         network = Network(f"transpose-conv-{number}", (1, side, side, channels), "transpose-conv")
         network.transpose_conv(0, _width(generator, 8, 64), (2, 3, 4)[number])
+        yield network
+
+
+def _scores(generator: np.random.Generator) -> Iterator[Network]:
+    """The end of a classifier."""
+    for number, classes in enumerate((10, 100, 1000)):
+        network = Network(f"scores-{number}", (1, _width(generator, 32, 512)), "dense")
+        network.unary("softmax", network.dense(0, classes, "none"))
         yield network
 
 

@@ -19,20 +19,18 @@ def composites(generator: np.random.Generator, rounds: int) -> Iterator[Network]
     """`rounds` networks of each family, in turns."""
     for number in range(rounds):
         for family, build in _FAMILIES.items():
-            side = int(generator.choice((64, 96, 128, 160)))
+            side = int(generator.choice((64, 96, 128, 160, 224)))
             network = Network(f"{family}-{number}", (1, side, side, 3), family)
             _head(network, build(network, generator))
             yield network
+        yield _tiny(number, generator)
         yield _autoencoder(number, generator)
         yield _transformer(number, generator)
 
 
 def _head(network: Network, last: int) -> None:
-    mean = network.mean(last)
-    flat = network.reshape(mean, (1, network.shape(mean)[-1]))
-    network.unary(
-        "softmax", network.dense(flat, 1000 if network.shape(last)[-1] > 255 else 10, "none")
-    )
+    classes = 1000 if network.shape(last)[-1] > 255 else 10
+    network.unary("softmax", network.dense(network.global_mean(last), classes, "none"))
 
 
 def _width(generator: np.random.Generator, low: int, high: int) -> int:
@@ -226,6 +224,27 @@ def _segmentation(network: Network, generator: np.random.Generator) -> int:
     for _ in range(2):
         last = network.resize(network.conv(last, _width(generator, 16, 64), 3))
     return last
+
+
+def _tiny(number: int, generator: np.random.Generator) -> Network:
+    """Networks for microcontrollers: a few small layers, and a pool of the whole map."""
+    channels = _width(generator, 8, 32)
+    shape = [(1, 32, 32, 3), (1, 49, 10, 1)][number % 2]
+    network = Network(f"tiny-{number}", shape, "tiny")
+    last = network.conv(0, channels, 3 if number % 2 == 0 else (10, 4), 1 + number % 2)
+    for block in range(3):
+        if number % 2:
+            last = network.conv(network.depthwise(last), 2 * channels)
+            continue
+        stride = 2 if block else 1
+        inner = network.conv(network.conv(last, channels << block, 3, stride), channels << block, 3)
+        shortcut = network.conv(last, channels << block, 1, stride, "none")
+        last = network.binary("add", inner, shortcut, "relu")
+    _, height, width, channels = network.shape(last)
+    last = network.pool(last, "average_pool", (height, width), 1, valid=True)
+    flat = network.reshape(last, (1, channels))
+    network.unary("softmax", network.dense(flat, 10, "none"))
+    return network
 
 
 def _autoencoder(number: int, generator: np.random.Generator) -> Network:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,16 @@ FORMATS: Mapping[str, Format] = {
 _SEED = 0
 _COMPOSITE_ROUNDS = 4
 _LEAST_NETWORKS = 60
+# Families of which networks, and one chain in so many, are measured with uint8 too.
+_UNSIGNED = {
+    "mobilenet", "inverted", "segmentation", "tiny", "pointwise", "conv", "depthwise", "dense",
+    "stem", "add", "concat", "mean", "pool", "softmax", "logistic", "resize",
+}  # fmt: skip
+_EVERY = 4
+_EARLY = 0.5  # where in the order the last composite comes
 _RUNS_SHARE = 0.4  # of the time; the rest writes and loads files
 _RUNS_S = (0.004, 0.2)  # of one network
+_TURNS = 2
 
 
 @dataclass(frozen=True)
@@ -71,12 +81,17 @@ class Series:
 
 
 def networks() -> tuple[list[Network], frozenset[str]]:
-    """All networks in an order of which any beginning is a fair sample, and composites' names."""
+    """All networks, and composites' names; any beginning is a fair sample, with more composites."""
     generator = np.random.default_rng(_SEED)
     whole = list(composites(generator, _COMPOSITE_ROUNDS))
-    found = [*whole, *chains(generator)]
-    order = generator.permutation(len(found))
-    return [found[index] for index in order], frozenset(network.name for network in whole)
+    single = list(chains(generator))
+    older = [network for network in whole if network.family in _UNSIGNED]
+    older += [network for network in single if network.family in _UNSIGNED][::_EVERY]
+    found = [*whole, *single, *(network.as_unsigned() for network in older)]
+    names = frozenset(network.name for network in whole)
+    share = [_EARLY if network.name in names else 1.0 for network in found]
+    places = generator.random(len(found)) * share
+    return [found[index] for index in np.argsort(places)], names
 
 
 class Journal:
@@ -89,7 +104,7 @@ class Journal:
 
     def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
         self._path = path
-        self._known: dict[tuple[str, str], dict[str, Any]] = {}
+        self._known: dict[tuple[str, str, int], dict[str, Any]] = {}
         first = json.dumps({"head": head}, sort_keys=True)
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         if not lines or lines[0] != first:
@@ -98,16 +113,16 @@ class Journal:
         for line in lines[1:]:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # the last may be cut off
                 entry = json.loads(line)
-                self._known[entry["setting"], entry["network"]] = entry
+                self._known[entry["setting"], entry["network"], entry["turn"]] = entry
 
-    def get(self, setting: Setting, network: str) -> dict[str, Any] | None:
+    def get(self, setting: Setting, network: str, turn: int) -> dict[str, Any] | None:
         """What is known of a network."""
-        return self._known.get((setting.key, network))
+        return self._known.get((setting.key, network, turn))
 
-    def add(self, setting: Setting, network: str, **found: Any) -> dict[str, Any]:
+    def add(self, setting: Setting, network: str, turn: int, **found: Any) -> dict[str, Any]:
         """Notes what was measured."""
-        entry = {"setting": setting.key, "network": network, **found}
-        self._known[setting.key, network] = entry
+        entry = {"setting": setting.key, "network": network, "turn": turn, **found}
+        self._known[setting.key, network, turn] = entry
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         return entry
@@ -124,8 +139,11 @@ def measure(
     seconds: float,
     journal: Journal,
     progress: Progress = silent,
-) -> Iterator[Series]:
+) -> list[Series]:
     """Measures the networks in each setting; settings of one file type share the files.
+
+    All are measured in turns, so that what else the device does in some minutes is not taken for
+    what some networks cost: the median of the turns counts.
 
     Args:
         device: what runs them.
@@ -134,66 +152,99 @@ def measure(
         journal: what is known already, and what is added to it.
         progress: receives what is being measured.
     """
-    plan, whole = networks()
+    everything, whole = networks()
     groups: dict[tuple[str, Precision], list[Setting]] = {}
     for setting in settings:
         groups.setdefault((setting.runtime, setting.precision), []).append(setting)
-    share = seconds / len(groups)
-    for number, ((runtime, precision), members) in enumerate(groups.items()):
-        each = share * _RUNS_SHARE / (len(plan) * len(members))
+    plans = {
+        (runtime, precision): [
+            network
+            for network in everything
+            if not network.unsigned or (precision == "int8" and FORMATS[runtime] == "tflite")
+        ]
+        for runtime, precision in groups
+    }
+    gathered = {setting: _Gathered() for setting in settings}
+    share = seconds / (len(groups) * _TURNS)
+    for turn, (number, (kind, members)) in product(range(_TURNS), enumerate(groups.items())):
+        runtime, precision = kind
+        each = share * _RUNS_SHARE / (len(plans[kind]) * len(members))
         runs = min(max(each, _RUNS_S[0]), _RUNS_S[1])
-        observed: dict[Setting, list[Observation]] = {setting: [] for setting in members}
-        failed: dict[Setting, dict[str, str]] = {setting: {} for setting in members}
-        spreads: dict[Setting, list[float]] = {setting: [] for setting in members}
-        version = "unknown"
         start = time.monotonic()
-        for count, network in enumerate(plan):
-            late = time.monotonic() - start > share
+        for count, network in enumerate(plans[kind]):
+            late = turn == 0 and time.monotonic() - start > share
             if late and count >= _LEAST_NETWORKS:
+                plans[kind] = plans[kind][:count]
                 break
-            done = (number + count / len(plan)) / len(groups)
+            done = (turn * len(groups) + number + count / len(plans[kind])) / len(groups) / _TURNS
             progress(f"{runtime} {precision}: {network.name}", done, 1.0)
             with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
                 path = write_network(
                     network, FORMATS[runtime], Path(folder), quantized=precision == "int8"
                 )
-                view = GraphView(read_graph(path))
+                view = GraphView(read_graph(path)) if turn == 0 else None
                 for setting in members:
-                    entry = journal.get(setting, network.name) or _entry(
-                        device, journal, setting, network, path, runs
+                    entry = journal.get(setting, network.name, turn) or _entry(
+                        device, journal, setting, network.name, turn, path, runs
                     )
-                    if "error" in entry:
-                        failed[setting][network.name] = entry["error"]
-                        continue
-                    version = entry["version"]
-                    spreads[setting].append(entry["spread"])
-                    observed[setting].append(
-                        Observation(
-                            network.name,
-                            network.family,
-                            view,
-                            entry["seconds"],
-                            uncertainty=entry["spread"] / 2,
-                        )
-                    )
-        for setting in members:
-            spread = float(np.median(spreads[setting])) if spreads[setting] else 0.0
-            found = tuple(observed[setting])
-            yield Series(setting, found, whole, spread, failed[setting], version)
+                    gathered[setting].add(network, view, entry)
+    return [gathered[setting].series(setting, whole) for setting in settings]
+
+
+class _Gathered:
+    """What comes in of one setting."""
+
+    def __init__(self) -> None:
+        self._networks: dict[str, tuple[Network, GraphView]] = {}
+        self._seconds: dict[str, list[float]] = {}
+        self._spreads: list[float] = []
+        self._failed: dict[str, str] = {}
+        self._version = "unknown"
+
+    def add(self, network: Network, view: GraphView | None, entry: Mapping[str, Any]) -> None:
+        if "error" in entry:
+            self._failed[network.name] = entry["error"]
+            return
+        if view is not None:
+            self._networks[network.name] = network, view
+        self._version = entry["version"]
+        self._spreads.append(entry["spread"])
+        self._seconds.setdefault(network.name, []).append(entry["seconds"])
+
+    def series(self, setting: Setting, whole: frozenset[str]) -> Series:
+        found = tuple(
+            Observation(
+                name,
+                network.family,
+                view,
+                float(np.median(self._seconds[name])),
+                uncertainty=float(np.std(np.log(self._seconds[name])) / math.sqrt(_TURNS)),
+            )
+            for name, (network, view) in self._networks.items()
+        )
+        spread = float(np.median(self._spreads)) if self._spreads else 0.0
+        return Series(setting, found, whole, spread, self._failed, self._version)
 
 
 def _entry(
-    device: Device, journal: Journal, setting: Setting, network: Network, path: Path, runs: float
+    device: Device,
+    journal: Journal,
+    setting: Setting,
+    network: str,
+    turn: int,
+    path: Path,
+    runs: float,
 ) -> dict[str, Any]:
     try:
         latency = device.latency(
             path, runtime=setting.runtime, threads=setting.threads, seconds=runs
         )
     except EdgekitError as error:  # one network that a runtime refuses spoils no calibration
-        return journal.add(setting, network.name, error=error.message)
+        return journal.add(setting, network, turn, error=error.message)
     return journal.add(
         setting,
-        network.name,
+        network,
+        turn,
         seconds=latency.seconds,
         spread=latency.spread,
         version=device.runtime_version(setting.runtime),

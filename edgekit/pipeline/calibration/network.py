@@ -16,9 +16,10 @@ LayerKind = Literal[
     "input", "conv", "depthwise", "transpose_conv", "dense", "matmul",
     "add", "mul", "sub", "squared_difference", "scale", "shift", "rsqrt",
     "relu", "relu6", "hard_swish", "logistic", "tanh", "gelu", "softmax",
-    "max_pool", "average_pool", "mean", "mean_channels", "concat", "pad", "slice", "transpose",
-    "reshape", "resize",
+    "max_pool", "average_pool", "mean", "global_mean", "mean_channels", "concat", "pad", "slice",
+    "transpose", "reshape", "resize",
 ]  # fmt: skip
+Pool = Literal["max_pool", "average_pool"]
 Binary = Literal["add", "mul", "sub", "squared_difference"]
 Activation = Literal["none", "relu", "relu6"]
 Shape = tuple[int, ...]
@@ -55,11 +56,19 @@ class Network:
         name: of the file.
         shape: of the input.
         family: networks of one family are alike; they are left out of a fit together.
+        unsigned: whether its int8 form is the older one of .tflite files: uint8, and one scale for
+            all filters.
     """
 
-    def __init__(self, name: str, shape: Shape, family: str) -> None:
-        self.name, self.family = name, family
+    def __init__(self, name: str, shape: Shape, family: str, *, unsigned: bool = False) -> None:
+        self.name, self.family, self.unsigned = name, family, unsigned
         self.layers = [Layer("input", (), shape)]
+
+    def as_unsigned(self) -> Network:
+        """The same network in the older form."""
+        other = Network(f"{self.name}-uint8", self.shape(0), f"{self.family}-uint8", unsigned=True)
+        other.layers = list(self.layers)
+        return other
 
     @property
     def last(self) -> int:
@@ -109,8 +118,8 @@ class Network:
     def pool(
         self,
         source: int,
-        kind: Literal["max_pool", "average_pool"],
-        kernel: int = 2,
+        kind: Pool,
+        kernel: int | tuple[int, int] = 2,
         stride: int = 2,
         *,
         valid: bool = False,
@@ -147,6 +156,10 @@ class Network:
     def mean(self, source: int) -> int:
         """The mean over height and width, which stay as axes of one."""
         return self._add(Layer("mean", (source,), (1, 1, 1, self.shape(source)[-1])))
+
+    def global_mean(self, source: int) -> int:
+        """The mean over height and width, which are no axes any more."""
+        return self._add(Layer("global_mean", (source,), (1, self.shape(source)[-1])))
 
     def mean_channels(self, source: int) -> int:
         """The mean over channels, which stay as an axis of one."""

@@ -6,6 +6,7 @@ signed with a scale for each filter, a pair around every operator.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from edgekit.base.extras import require
 from edgekit.pipeline.calibration.network import Layer, Network, Shape
-from edgekit.pipeline.calibration.weights import ACTIVATION_SCALE, WEIGHT_SCALE, biases, weights
+from edgekit.pipeline.calibration.quantization import ACTIVATION, Quantization, quantizations
+from edgekit.pipeline.calibration.weights import WEIGHT_SCALE, biases, weights
 
 _OPSET = 18
 _IR_VERSION = 9
@@ -35,18 +37,14 @@ class _Writer:
         self._network, self._quantized = network, quantized
         self._nodes: list[Any] = []
         self._constants: dict[str, Any] = {}
-        self._of: dict[int, str] = {}  # name of a layer's tensor
+        self._of: dict[int, str] = {}  # name of a layer's tensor of floats
+        self._integers_of: dict[int, str] = {}  # and of the integers that it comes from
+        self._quantizations = quantizations(network)
         self._made = 0
 
     def content(self) -> bytes:
         for number, layer in enumerate(self._network.layers):
-            if layer.kind == "input":
-                self._of[number] = self._quantized_pair("x") if self._quantized else "x"
-                continue
-            name = self._activated(
-                layer, getattr(self, f"_{layer.kind}", self._plain)(number, layer)
-            )
-            self._of[number] = self._quantized_pair(name) if self._quantized else name
+            self._of[number] = self._layer(number, layer)
         outputs = [
             self._helper.make_tensor_value_info(
                 self._of[n], self._float, _first(self._network.shape(n))
@@ -65,6 +63,36 @@ class _Writer:
         model = self._helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
         return bytes(model.SerializeToString())
 
+    def _layer(self, number: int, layer: Layer) -> str:
+        """Adds a layer; returns the name of its tensor of floats."""
+        if not self._quantized:
+            name = "x" if layer.kind == "input" else self._made_by(number, layer)
+            return self._activated(layer, name)
+        quantization = self._quantizations[number]
+        integers: Callable[[int, Layer], str] | None
+        integers = getattr(self, f"_{layer.kind}_of_integers", None)
+        if integers is not None:
+            self._integers_of[number] = integers(number, layer)
+        else:
+            name = "x" if layer.kind == "input" else self._made_by(number, layer)
+            if not quantization.rectifies:
+                name = self._activated(layer, name)
+            pair = [name, *self._parameters(quantization)]
+            self._integers_of[number] = self._node("QuantizeLinear", pair)
+        pair = [self._integers_of[number], *self._parameters(quantization)]
+        return self._node("DequantizeLinear", pair)
+
+    def _made_by(self, number: int, layer: Layer) -> str:
+        make: Callable[[int, Layer], str] = getattr(self, f"_{layer.kind}", self._plain)
+        return make(number, layer)
+
+    def _parameters(self, quantization: Quantization) -> list[str]:
+        zero_point = quantization.zero_point + _UNSIGNED_ZERO
+        return [
+            self._number(quantization.scale),
+            self._constant(f"zero_{zero_point}", np.array(zero_point, np.uint8)),
+        ]
+
     def _node(self, op: str, inputs: list[str], **attributes: Any) -> str:
         self._made += 1
         output = f"{op.lower()}_{self._made}"
@@ -82,19 +110,13 @@ class _Writer:
     def _integers(self, *values: int) -> str:
         return self._constant("integers_" + "_".join(map(str, values)), np.array(values, np.int64))
 
-    def _quantized_pair(self, name: str) -> str:
-        scale = self._number(ACTIVATION_SCALE)
-        zero = self._constant("unsigned_zero", np.array(_UNSIGNED_ZERO, np.uint8))
-        stored = self._node("QuantizeLinear", [name, scale, zero])
-        return self._node("DequantizeLinear", [stored, scale, zero])
-
     def _activated(self, layer: Layer, name: str) -> str:
-        if layer.activation == "relu6":
-            return self._node("Clip", [name, self._number(0.0), self._number(6.0)])
-        # An integer network saturates at zero by itself: exports leave a Relu out.
-        if layer.activation == "relu" and not self._quantized:
-            return self._node("Relu", [name])
-        return name
+        if layer.activation == "none":
+            return name
+        return self._clipped(name) if layer.activation == "relu6" else self._node("Relu", [name])
+
+    def _clipped(self, name: str) -> str:
+        return self._node("Clip", [name, self._number(0.0), self._number(6.0)])
 
     def _inputs(self, layer: Layer) -> list[str]:
         return [self._of[source] for source in layer.inputs]
@@ -104,6 +126,7 @@ class _Writer:
 
     def _weighted(self, number: int, shape: Shape, k: int, axis: int) -> list[str]:
         """Names of weights, laid out as `shape`, and of biases."""
+        layer = self._network.layers[number]
         values = weights(number, shape, k, quantized=self._quantized)
         bias = biases(number, shape[axis])
         if not self._quantized:
@@ -118,7 +141,7 @@ class _Writer:
             self._stored(
                 f"biases_{number}",
                 np.zeros(shape[axis], np.int32),
-                scales * np.float32(ACTIVATION_SCALE),
+                scales * np.float32(self._quantizations[layer.inputs[0]].scale),
                 0,
             ),
         ]
@@ -204,7 +227,14 @@ class _Writer:
         values = biases(number, channels) + 1
         if _channel_axis(layer) == 1:
             values = values.reshape(-1, *(1,) * (len(layer.shape) - 2))
-        return self._node(op, [*self._inputs(layer), self._constant(f"row_{number}", values)])
+        name = f"row_{number}"
+        if not self._quantized:
+            return self._node(op, [*self._inputs(layer), self._constant(name, values)])
+        zero = self._constant("zero_int8", np.array(0, np.int8))
+        row = [self._constant(name, np.full(values.shape, 50, np.int8)),
+               self._number(ACTIVATION.scale), zero]  # fmt: skip
+        constant = self._node("DequantizeLinear", row)
+        return self._node(op, [*self._inputs(layer), constant])
 
     def _scale(self, number: int, layer: Layer) -> str:
         return self._with_constant(number, layer, "Mul")
@@ -214,16 +244,22 @@ class _Writer:
 
     def _relu(self, number: int, layer: Layer) -> str:
         del number
-        return self._node("Relu", self._inputs(layer))
+        (source,) = self._inputs(layer)
+        return source if self._quantized else self._node("Relu", [source])
 
     def _relu6(self, number: int, layer: Layer) -> str:
         del number
-        return self._node("Clip", [*self._inputs(layer), self._number(0.0), self._number(6.0)])
+        (source,) = self._inputs(layer)
+        return source if self._quantized else self._clipped(source)
 
     def _hard_swish(self, number: int, layer: Layer) -> str:
         del number
         (source,) = self._inputs(layer)
-        gate = self._node("HardSigmoid", [source], alpha=1 / 6, beta=0.5)
+        if self._quantized:
+            gate = self._node("HardSigmoid", [source], alpha=1 / 6, beta=0.5)
+        else:
+            moved = self._clipped(self._node("Add", [source, self._number(3.0)]))
+            gate = self._node("Mul", [moved, self._number(1 / 6)])
         return self._node("Mul", [source, gate])
 
     def _gelu(self, number: int, layer: Layer) -> str:
@@ -247,7 +283,29 @@ class _Writer:
 
     def _mean(self, number: int, layer: Layer) -> str:
         del number
-        return self._node("GlobalAveragePool", self._inputs(layer))
+        source = self._node("Transpose", self._inputs(layer), perm=[0, 2, 3, 1])
+        mean = self._node("ReduceMean", [source, self._integers(1, 2)], keepdims=1)
+        return self._node("Transpose", [mean], perm=[0, 3, 1, 2])
+
+    def _mean_of_integers(self, number: int, layer: Layer) -> str:
+        del number
+        (source,) = layer.inputs
+        one, zero = self._number(1.0), self._constant("zero_0", np.array(0, np.uint8))
+        moved = self._node("Transpose", [self._integers_of[source]], perm=[0, 2, 3, 1])
+        plain = self._node("DequantizeLinear", [moved, one, zero])
+        mean = self._node("ReduceMean", [plain, self._integers(1, 2)], keepdims=1)
+        stored = self._node("QuantizeLinear", [mean, one, zero])
+        return self._node("Reshape", [stored, self._integers(*_first(layer.shape))])
+
+    def _global_mean(self, number: int, layer: Layer) -> str:
+        del number
+        source = self._node("Transpose", self._inputs(layer), perm=[0, 2, 3, 1])
+        return self._node("ReduceMean", [source, self._integers(1, 2)], keepdims=0)
+
+    def _global_mean_of_integers(self, number: int, layer: Layer) -> str:
+        mean = self._node("GlobalAveragePool", self._inputs(layer))
+        pair = [mean, *self._parameters(self._quantizations[number])]
+        return self._node("Flatten", [self._node("QuantizeLinear", pair)], axis=1)
 
     def _mean_channels(self, number: int, layer: Layer) -> str:
         del number
@@ -257,6 +315,11 @@ class _Writer:
     def _concat(self, number: int, layer: Layer) -> str:
         del number
         return self._node("Concat", self._inputs(layer), axis=_channel_axis(layer))
+
+    def _concat_of_integers(self, number: int, layer: Layer) -> str:
+        del number
+        sources = [self._integers_of[source] for source in layer.inputs]
+        return self._node("Concat", sources, axis=_channel_axis(layer))
 
     def _pad(self, number: int, layer: Layer) -> str:
         del number

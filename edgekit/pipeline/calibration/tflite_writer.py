@@ -11,18 +11,10 @@ from numpy.typing import NDArray
 from edgekit.base.extras import require
 from edgekit.graph.tflite_edit import EIGHT_BIT_VERSIONS
 from edgekit.pipeline.calibration.network import Layer, Network
-from edgekit.pipeline.calibration.weights import (
-    ACTIVATION_SCALE,
-    FIXED_SCALES,
-    WEIGHT_SCALE,
-    biases,
-    weights,
-)
+from edgekit.pipeline.calibration.quantization import ACTIVATION, Quantization, quantizations
+from edgekit.pipeline.calibration.weights import WEIGHT_SCALE, biases, weights
 
-_SAME_SCALE = {
-    "max_pool", "average_pool", "mean", "concat", "pad", "slice", "transpose", "reshape", "resize",
-    "relu", "relu6",
-}  # fmt: skip
+_UNSIGNED_ZERO = 128
 _PLAIN = {
     "mul": "MUL", "add": "ADD", "sub": "SUB", "squared_difference": "SQUARED_DIFFERENCE",
     "relu": "RELU", "relu6": "RELU6", "hard_swish": "HARD_SWISH", "logistic": "LOGISTIC",
@@ -54,12 +46,12 @@ class _Writer:
         self._codes: dict[str, int] = {}
         self._ops: list[Any] = []
         self._of: dict[int, int] = {}  # tensor of a layer
-        self._scales: dict[int, tuple[float, int]] = {}  # of a layer's tensor
+        self._quantizations = quantizations(network)
+        self._middle = _UNSIGNED_ZERO if network.unsigned else 0  # from int8 to how it is stored
 
     def content(self) -> bytes:
         for number, layer in enumerate(self._network.layers):
-            self._scales[number] = self._quantization(layer)
-            self._of[number] = self._tensor(layer.shape, self._scales[number])
+            self._of[number] = self._tensor(layer.shape, self._quantizations[number])
             if layer.kind != "input":
                 self._layer(number, layer)
         schema = self._schema
@@ -80,25 +72,23 @@ class _Writer:
         code.version = EIGHT_BIT_VERSIONS.get(name, 1) if self._quantized else 1
         return code
 
-    def _quantization(self, layer: Layer) -> tuple[float, int]:
-        if layer.kind in FIXED_SCALES:
-            return FIXED_SCALES[layer.kind]
-        if layer.kind in _SAME_SCALE:
-            return self._scales[layer.inputs[0]]
-        return ACTIVATION_SCALE, 0
-
-    def _tensor(self, shape: Sequence[int], scale: tuple[float, int] | None) -> int:
+    def _tensor(self, shape: Sequence[int], quantization: Quantization | None) -> int:
         tensor = self._schema.TensorT()
         tensor.shape, tensor.name, tensor.buffer = list(shape), f"t{len(self._tensors)}", 0
         tensor.type = self._schema.TensorType.FLOAT32
-        if self._quantized and scale is not None:
-            tensor.type = self._schema.TensorType.INT8
+        if self._quantized and quantization is not None:
+            types = self._schema.TensorType
+            tensor.type = types.UINT8 if self._network.unsigned else types.INT8
             tensor.quantization = self._schema.QuantizationParametersT()
-            tensor.quantization.scale, tensor.quantization.zeroPoint = [scale[0]], [scale[1]]
+            tensor.quantization.scale = [quantization.scale]
+            tensor.quantization.zeroPoint = [quantization.zero_point + self._middle]
         self._tensors.append(tensor)
         return len(self._tensors) - 1
 
     def _constant(self, values: NDArray[Any], scales: Sequence[float] = (), axis: int = 0) -> int:
+        shift = self._middle if values.dtype == np.int8 else 0
+        if shift:
+            values = (values.astype(np.int16) + shift).astype(np.uint8)
         buffer = self._schema.BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
         self._buffers.append(buffer)
@@ -109,8 +99,9 @@ class _Writer:
         if scales:
             tensor.quantization = self._schema.QuantizationParametersT()
             tensor.quantization.scale = list(scales)
-            tensor.quantization.zeroPoint = [0] * len(scales)
-            tensor.quantization.quantizedDimension = axis
+            tensor.quantization.zeroPoint = [shift] * len(scales)
+            # XNNPACK leaves a depthwise convolution to slower kernels if one scale has another.
+            tensor.quantization.quantizedDimension = axis if len(scales) > 1 else 0
         return index
 
     def _op(
@@ -137,8 +128,8 @@ class _Writer:
         data = self._of[layer.inputs[0]]
         if not self._quantized:
             return [data, self._constant(values), self._constant(bias)]
-        per = 1 if layer.kind == "dense" else channels
-        scale = self._scales[layer.inputs[0]][0] * WEIGHT_SCALE / np.sqrt(k)
+        per = 1 if layer.kind == "dense" or self._network.unsigned else channels
+        scale = self._quantizations[layer.inputs[0]].scale * WEIGHT_SCALE / np.sqrt(k)
         return [
             data,
             self._constant(values, [WEIGHT_SCALE / float(np.sqrt(k))] * per, axis),
@@ -205,7 +196,7 @@ class _Writer:
     def _with_constant(self, number: int, layer: Layer, name: str) -> None:
         values = biases(number, layer.shape[-1]) + 1
         constant = (
-            self._constant(np.full(len(values), 50, np.int8), [ACTIVATION_SCALE])
+            self._constant(np.full(len(values), 50, np.int8), [ACTIVATION.scale])
             if self._quantized
             else self._constant(values)
         )
@@ -229,13 +220,16 @@ class _Writer:
     def _average_pool(self, number: int, layer: Layer) -> None:
         self._pool(number, layer, "AVERAGE_POOL_2D")
 
-    def _reduce(self, number: int, layer: Layer, axes: Sequence[int]) -> None:
+    def _reduce(self, number: int, layer: Layer, axes: Sequence[int], *, keep: bool = True) -> None:
         constant = self._constant(np.array(axes, np.int32))
         self._op("MEAN", [self._of[layer.inputs[0]], constant], self._of[number],
-                 "ReducerOptions", keepDims=True)  # fmt: skip
+                 "ReducerOptions", keepDims=keep)  # fmt: skip
 
     def _mean(self, number: int, layer: Layer) -> None:
         self._reduce(number, layer, (1, 2))
+
+    def _global_mean(self, number: int, layer: Layer) -> None:
+        self._reduce(number, layer, (1, 2), keep=False)
 
     def _mean_channels(self, number: int, layer: Layer) -> None:
         self._reduce(number, layer, (len(layer.shape) - 1,))

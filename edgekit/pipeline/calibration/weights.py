@@ -1,4 +1,4 @@
-"""Random weights and scales of measuring networks: equal in all formats."""
+"""Random weights of measuring networks: equal in all formats."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-ACTIVATION_SCALE = 0.05
 WEIGHT_SCALE = 0.02
-FIXED_SCALES = {  # that TFLite demands of these operators: scale, zero point
-    "logistic": (1 / 256, -128),
-    "softmax": (1 / 256, -128),
-    "tanh": (1 / 128, 0),
-}
 
 
 def weights(

@@ -139,7 +139,7 @@ def _apart(
     own = [parameters.group(term) for term in parameters.own]
     others = [matrix[:, own] * (boards == b)[:, None] for b in range(1, boards.max() + 1)]
     first = matrix.copy()
-    first[np.ix_(boards > 0, own)] = 0.0
+    first[np.ix_(np.flatnonzero(boards > 0), np.array(own, np.intp))] = 0.0
     return np.concatenate([first, *others], axis=1)
 
 
@@ -202,8 +202,8 @@ def _score(design: Design, parameters: ParameterSet, rows: NDArray[np.int_]) -> 
 
 def _amounts(measured: Sample, target: Target, processor: str) -> Mapping[Parameter, float]:
     """Amounts of each term in one inference, on one processor."""
-    once = {"inference": 1.0, "input_value": float(input_values(measured.view.graph))}
-    totals: dict[Parameter, float] = defaultdict(float, once)  # type: ignore[arg-type]  # terms
+    totals: dict[Parameter, float] = defaultdict(float)
+    totals["inference"], totals["input_value"] = 1.0, float(input_values(measured.view.graph))
     for work, where in zip(measured.loads, measured.placed, strict=True):
         if where.where == processor:
             for name, amount in kernel_terms(work).items():

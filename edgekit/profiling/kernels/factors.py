@@ -9,10 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit.profiling.kernels.interpolation import interpolate
-from edgekit.profiling.kernels.shapes import KernelShape, kernel_shape, logarithms
-from edgekit.profiling.view import WEIGHTED, GraphView
+from edgekit.profiling.kernels.shapes import (
+    UNSIGNED,
+    WEIGHTS,
+    KernelShape,
+    kernel_shape,
+    logarithms,
+    weights_shape,
+)
+from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work
-from edgekit.schema.kernels import KernelTable
+from edgekit.schema.kernels import KernelRows, KernelTable
 
 # Of the spread: beyond it the table says next to nothing about a shape.
 _FAR = 0.9
@@ -24,10 +31,12 @@ class Factor:
 
     Attributes:
         value: the factor.
+        weights: another, on the cost of the bytes of its weights; None: the same.
         extrapolated: why it is less certain, or None.
     """
 
     value: float = 1.0
+    weights: float | None = None
     extrapolated: str | None = None
 
 
@@ -51,30 +60,44 @@ def factors(
             continue
         shapes[index] = kernel_shape(view, work)
         groups[id(table), shapes[index].kernel].append(index)
-    for (_, kernel), members in groups.items():
+    weights = {id(table): _weights(view, table) for table in tables if table is not None}
+    for (key, kernel), members in groups.items():
         table = tables[members[0]]
-        known = table.kernels.get(kernel) if table else None
+        known = _rows(table, kernel) if table else None
         features = len(shapes[members[0]].features)
         if table is None or known is None or len(known.rows[0]) - 1 != features:
             for index in members:
-                found[index] = Factor(extrapolated=f"no measured kernel of {kernel}")
+                found[index] = Factor(1.0, weights[key], f"no measured kernel of {kernel}")
             continue
-        weighted = has_footprint(kernel)
-        means, deviations = interpolate(
-            np.array([logarithms(row[:-1], weighted=weighted) for row in known.rows]),
-            np.log([row[-1] for row in known.rows]),
-            np.array([logarithms(shapes[index], weighted=weighted) for index in members]),
-            length=known.length,
-            offset=table.offset,
-            spread=known.spread,
-        )
-        for index, mean, deviation in zip(members, means, deviations, strict=True):
-            far = deviation > _FAR * known.spread
-            reason = f"no measured {kernel} kernel is near its shape" if far else None
-            found[index] = Factor(float(np.exp(mean)), reason)
+        values, far = _looked_up(table, known, [shapes[index] for index in members])
+        for index, value, odd in zip(members, values, far, strict=True):
+            reason = f"no measured {kernel} kernel is near its shape" if odd else None
+            found[index] = Factor(value, weights[key], reason)
     return found
 
 
-def has_footprint(kernel: str) -> bool:
-    """Whether the last feature of a kernel is the network's weights."""
-    return kernel in WEIGHTED or kernel in ("transposed", "dense_rows")
+def _weights(view: GraphView, table: KernelTable) -> float | None:
+    """The factor on bytes of weights, by how many the network has."""
+    known = table.kernels.get(WEIGHTS)
+    return None if known is None else _looked_up(table, known, [weights_shape(view)])[0][0]
+
+
+def _looked_up(
+    table: KernelTable, known: KernelRows, shapes: Sequence[KernelShape]
+) -> tuple[list[float], list[bool]]:
+    """Factors of shapes of one kernel, and whether no row is near."""
+    means, deviations = interpolate(
+        np.array([logarithms(row[:-1]) for row in known.rows]),
+        np.log([row[-1] / known.typical for row in known.rows]),
+        np.array([logarithms(shape) for shape in shapes]),
+        lengths=known.lengths,
+        offset=table.offset,
+        spread=known.spread,
+    )
+    values = [known.typical * float(np.exp(mean)) for mean in means]
+    return values, [bool(one > _FAR * known.spread) for one in deviations]
+
+
+def _rows(table: KernelTable, kernel: str) -> KernelRows | None:
+    """Rows of a kernel; of the signed one where the unsigned was not measured."""
+    return table.kernels.get(kernel) or table.kernels.get(kernel.removesuffix(UNSIGNED))

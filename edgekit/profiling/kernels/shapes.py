@@ -10,10 +10,10 @@ from edgekit.profiling.view import WEIGHTED, GraphView
 from edgekit.profiling.work import Work
 
 _TRANSPOSED = ("TRANSPOSE_CONV", "ConvTranspose", "Backprop")
+UNSIGNED = ".uint8"
+WEIGHTS = "weights"
 _LEAST = 1e-3
 _TILE = 16  # float32 values in the widest vector of a CPU
-# Features beyond the shape itself bend the time less: their logarithms count by this.
-_FOOTPRINT_WEIGHT = 0.4
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,14 @@ class KernelShape:
     """One operator as tables of kernels know it.
 
     Attributes:
-        kernel: the class for operators that multiply matrices, else the operator's name.
+        kernel: the class for operators that multiply matrices, else the operator's name; with
+            `UNSIGNED` behind it in .tflite files of uint8, which have kernels of their own.
         features: positive numbers. Convolutions: rows of the matrix (m), its depth (k) and columns
             (n), taps of a filter, values read over values multiplied (the stride shows in it),
-            groups, columns computed over wanted where tiles are
-            16 wide, and MB of weights in the whole network, which decide what caches hold. Others:
-            values written, values read over written, length of the last axis.
+            groups, and columns computed over wanted where tiles are 16 wide. Others: values
+            written, values read over written, length of the last axis, and values of the smallest
+            input over written. `WEIGHTS`, what fetching them costs: MB of weights in the whole
+            network, which decide what caches hold.
     """
 
     kernel: str
@@ -39,30 +41,33 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
     sources, outputs = view.activations_in(op), view.tensors(op.outputs)
     written = max(1, sum(tensor.elements for tensor in outputs))
     read = max(1, sum(tensor.elements for tensor in sources))
+    suffix = UNSIGNED if _unsigned(view, sources) else ""
     if op.kind not in WEIGHTED or gemm is None:
         inner = _inner(view, outputs or sources)
         smallest = min((t.elements for t in sources), default=1)
-        return KernelShape(op.name, (written, read / written, inner, max(1, smallest) / written))
+        features: tuple[float, ...] = (written, read / written, inner, max(1, smallest) / written)
+        return KernelShape(op.name + suffix, features)
     name: str = "transposed" if any(word in op.name for word in _TRANSPOSED) else op.kind
-    megabytes = footprint_mb(view)
     if name in ("dense", "matmul"):
         # One row is read as fast as the memory gives its weights; more rows multiply matrices.
         name = "dense_rows" if name == "dense" and gemm.m > 1 else name
-        return KernelShape(name, (gemm.m, gemm.k, gemm.n, gemm.groups, _fill(gemm.n), megabytes))
+        features = (gemm.m, gemm.k, gemm.n, gemm.groups, _fill(gemm.n))
+        return KernelShape(name + suffix, features)
     taps = _taps(view, op)
     fresh = read / max(1.0, gemm.m * gemm.groups * gemm.k / taps)
     columns = gemm.groups if gemm.k == taps and gemm.n == 1 else gemm.n
-    features = (gemm.m, gemm.k, gemm.n, gemm.groups, taps, fresh, _fill(columns), megabytes)
-    return KernelShape(name, features)
+    features = (gemm.m, gemm.k, gemm.n, gemm.groups, taps, fresh, _fill(columns))
+    return KernelShape(name + suffix, features)
 
 
-def logarithms(shape: KernelShape | tuple[float, ...], *, weighted: bool) -> tuple[float, ...]:
-    """Features as coordinates: natural logarithms, the footprint's counted less."""
+def logarithms(shape: KernelShape | tuple[float, ...]) -> tuple[float, ...]:
+    """Features as coordinates: natural logarithms."""
     features = shape.features if isinstance(shape, KernelShape) else shape
-    logs = [math.log(max(value, _LEAST)) for value in features]
-    if weighted:
-        logs[-1] *= _FOOTPRINT_WEIGHT
-    return tuple(logs)
+    return tuple(math.log(max(value, _LEAST)) for value in features)
+
+
+def _unsigned(view: GraphView, sources: list[Tensor]) -> bool:
+    return view.graph.format == "tflite" and bool(sources) and sources[0].dtype == "uint8"
 
 
 def _fill(columns: int) -> float:
@@ -70,12 +75,13 @@ def _fill(columns: int) -> float:
     return math.ceil(columns / _TILE) * _TILE / columns
 
 
-def footprint_mb(view: GraphView) -> float:
-    """Weights of the network in MB as stored, at least a thousandth."""
-    key = "kernels.footprint"
-    if key not in view.found:
-        view.found[key] = max(_LEAST, view.graph.weight_bytes / 1e6)
-    return float(view.found[key])
+def weights_shape(view: GraphView) -> KernelShape:
+    """The shape by which the cost of fetching weights is looked up."""
+    if WEIGHTS not in view.found:
+        megabytes = max(_LEAST, view.graph.weight_bytes / 1e6)
+        view.found[WEIGHTS] = KernelShape(WEIGHTS, (megabytes,))
+    shape: KernelShape = view.found[WEIGHTS]
+    return shape
 
 
 def _taps(view: GraphView, op: Op) -> int:
