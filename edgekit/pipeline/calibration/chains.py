@@ -183,6 +183,11 @@ def _plane(generator: np.random.Generator) -> tuple[int, int]:
     return side, min(2048, max(8, channels))
 
 
+def _laid_out(network: Network, last: int) -> int:
+    """After a convolution: runtimes keep values in an order of their own between convolutions."""
+    return network.depthwise(last, 3, 1, "none")
+
+
 def _elementwise(generator: np.random.Generator) -> Iterator[Network]:
     for kind in _UNARY:
         for number in range(5):
@@ -200,7 +205,7 @@ def _elementwise(generator: np.random.Generator) -> Iterator[Network]:
             network = Network(f"{binary}-{number}", (1, side, side, channels), binary)
             last, row = 0, network.mean(0) if number % 2 else 0
             for _ in range(4):
-                last = network.binary(binary, last, row)
+                last = network.binary(binary, _laid_out(network, last), row)
             yield network
 
 
@@ -212,16 +217,17 @@ def _moving(generator: np.random.Generator) -> Iterator[Network]:
             network = Network(f"{kind}-{number}", (1, side, side, channels), "pool")
             last = 0
             for window, stride in (((3, 1), (3, 1), (3, 2)), ((2, 2), (2, 2)))[number % 2]:
-                last = network.pool(last, kind, window, stride)
+                last = network.pool(_laid_out(network, last), kind, window, stride)
+            _laid_out(network, last)
             yield network
         side, channels = int(generator.choice((28, 14, 8, 7, 5))), _width(generator, 16, 1024)
         for kind in _POOLS:  # of a whole map
             network = Network(f"{kind}-all-{number}", (1, side, side, channels), "pool")
-            network.pool(network.unary("tanh", 0), kind, side, 1, valid=True)
+            network.pool(_laid_out(network, 0), kind, side, 1, valid=True)
             yield network
         side, channels = _plane(generator)
         network = Network(f"mean-{number}", (1, side, side, channels), "mean")
-        network.mean(network.binary("mul", 0, network.mean(0)))
+        network.mean(network.binary("mul", _laid_out(network, 0), network.mean(0)))
         yield network
         network = Network(f"mean-channels-{number}", (1, side, side, channels), "mean")
         last = 0
@@ -234,7 +240,7 @@ def _moving(generator: np.random.Generator) -> Iterator[Network]:
         network = Network(f"concat-{number}", (1, side, side, channels), "concat")
         parts = [0]
         for _ in range(3):
-            parts.append(network.concat([parts[-1], parts[0]]))
+            parts.append(_laid_out(network, network.concat([parts[-1], parts[0]])))
         yield network
         network = Network(f"pad-{number}", (1, side, side, channels), "pad")
         last = 0
@@ -245,7 +251,7 @@ def _moving(generator: np.random.Generator) -> Iterator[Network]:
         side = int(generator.choice((7, 14, 28)))
         channels = _width(generator, 8, 256)
         network = Network(f"resize-{number}", (1, side, side, channels), "resize")
-        network.resize(network.resize(0))
+        network.resize(_laid_out(network, network.resize(_laid_out(network, 0))))
         yield network
         network = Network(f"slice-{number}", (1, side * 4, side * 4, channels), "slice")
         network.slice(network.slice(0, max(4, channels // 2)), 4, step=2)
