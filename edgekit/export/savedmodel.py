@@ -5,9 +5,10 @@ It has fixed names: the Keras model's input and output names are its signature's
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,27 @@ def write(model: keras.Model, directory: Path, *, batch: int | None) -> None:
     module = tf.Module()
     module.serve = serve
     module.tracked = [variable.value for variable in model.variables]  # Keras' own are not tracked
-    tf.saved_model.save(
-        module, str(directory), signatures={SIGNATURE: serve.get_concrete_function(**specs)}
-    )
+    # With a free batch it is for ONNX's converter, which leaves compiled functions as they are.
+    with _traced_whole(tf) if batch is None else contextlib.nullcontext():
+        signature = serve.get_concrete_function(**specs)
+    tf.saved_model.save(module, str(directory), signatures={SIGNATURE: signature})
+
+
+@contextlib.contextmanager
+def _traced_whole(tf: Any) -> Iterator[None]:
+    """Traces what XLA must compile, as Keras's grouped convolutions, like any other code."""
+    function = tf.function
+
+    def traced(body: Callable[..., Any] | None = None, **options: Any) -> Any:
+        if options.get("jit_compile"):
+            return (lambda one: one) if body is None else body
+        return function(**options) if body is None else function(body, **options)
+
+    tf.function = traced
+    try:
+        yield
+    finally:
+        tf.function = function
 
 
 def _layer_names(parent: Any, prefix: str) -> Iterator[str]:
