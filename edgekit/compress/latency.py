@@ -38,6 +38,7 @@ def predicted(model: keras.Model, target: Target, precision: Precision) -> float
 
 
 def _milliseconds(graph: Graph, target: Target) -> float:
+    target = target.running(graph.format)
     if graph.format not in target.runtime.formats:
         raise PreconditionError(f"{target.name} takes no {graph.format} files")
     view = GraphView(graph)

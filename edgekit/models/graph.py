@@ -49,7 +49,7 @@ def model_graph(
     """The graph of the .tflite file with batch 1 that a model would be exported to.
 
     It holds operators with their layers, shapes, dtypes and multiply-accumulates, but no values
-    and no scales. `Op.layer` is the name of the Keras layer with the weights, `outer/inner` within
+    and no scales but how many. `Op.layer` is the name of the Keras layer with the weights, `outer/inner` within
     a nested model. Recurrent layers are written out step by step, as they are exported.
 
     Args:

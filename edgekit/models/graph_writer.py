@@ -10,6 +10,7 @@ from edgekit.base.errors import InputError
 from edgekit.graph import tflite_ops
 from edgekit.graph.types import Graph, Op, OpClass, Port, Tensor
 from edgekit.schema.names import Precision
+from edgekit.schema.quantization import Quantization
 
 Shape = tuple[int | None, ...]
 
@@ -131,6 +132,8 @@ class GraphWriter:
         if name in _FLOAT_ONLY:
             dtype = "float32"
         inputs = tuple(self._as(tensor, dtype) for tensor in inputs)
+        if name == "FULLY_CONNECTED":
+            self._scale_an_output(inputs[1])
         several = bool(shape) and isinstance(shape[0], tuple)
         shapes: tuple[Any, ...] = shape if several else (shape,)
         if name in _TAKES_ACTIVATION:
@@ -204,6 +207,14 @@ class GraphWriter:
             self._add(Op(len(self._ops), name, "quantize", given.name, (tensor,), (index,)))
             self._converted[tensor, dtype] = index
         return self._converted[tensor, dtype]
+
+    def _scale_an_output(self, kernel: int) -> None:
+        """Says that integer weights of a dense layer have a scale an output, as exports have."""
+        tensor = self._tensors[kernel]
+        outputs = tensor.shape[0] or 1
+        if tensor.constant and tensor.dtype == "int8" and outputs > 1:
+            unknown = Quantization((1.0,) * outputs, (0,) * outputs, axis=0)
+            self._tensors[kernel] = replace(tensor, quantization=unknown)
 
     def _add(self, op: Op) -> None:
         self._ops.append(op)

@@ -13,6 +13,7 @@ from edgekit.compress.latency import LatencyModel, predicted, usual_precision
 from edgekit.compress.network import trace
 from edgekit.compress.surgery import remove_channels
 from edgekit.profiling.targets import load_target
+from edgekit.schema.target import RuntimeSpec, Variant
 from tests.compress.test_shrinking import attention, residual
 
 pytestmark = pytest.mark.slow
@@ -74,6 +75,16 @@ def test_a_budget_of_latency_is_met_and_reported(scope: str, steps: int) -> None
     assert row["after"]["value"] == pytest.approx(after)
     error = (target.error or {}).get("int8")
     assert row["error"] == (None if error is None else error.model_dump())
+
+
+def test_the_variant_that_runs_the_file_is_charged() -> None:
+    target = load_target("raspberry-pi-4")
+    (processor,) = target.processors
+    own = Variant(runtime=target.runtime, rules=processor.rules, costs=processor.costs)
+    other = RuntimeSpec(name="ONNX Runtime", threads=own.runtime.threads, formats=("onnx",))
+    swapped = target.model_copy(update={"runtime": other, "variants": (own,)})
+    model = residual()
+    assert predicted(model, swapped, "int8") == predicted(model, target, "int8")
 
 
 def test_milliseconds_and_the_target_of_the_run() -> None:

@@ -16,7 +16,7 @@ from edgekit.graph.read import read_graph
 from edgekit.pipeline.calibration import calibrate as module
 from edgekit.pipeline.calibration.calibrate import calibrate
 from edgekit.pipeline.calibration.files import write_network
-from edgekit.pipeline.calibration.measure import Journal, Setting, networks
+from edgekit.pipeline.calibration.measure import _TURNS, Journal, Setting, networks
 from edgekit.pipeline.calibration.network import Network
 from edgekit.profiling.profile import profile_file
 from edgekit.profiling.targets import load_target
@@ -164,7 +164,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, fake: type[FakeDevic
     fake.stops_at, before = -1, fake.asked
     report = calibrate(path, runtimes=("litert",), precisions=("fp32",))
     (setting,) = report.settings
-    assert fake.asked - before == setting.networks + len(setting.failed) - (before - 1)
+    assert fake.asked - before == _TURNS * (setting.networks + len(setting.failed)) - (before - 1)
     assert path.exists()
 
 
