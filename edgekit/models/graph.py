@@ -48,9 +48,10 @@ def model_graph(
 ) -> Graph:
     """The graph of the .tflite file with batch 1 that a model would be exported to.
 
-    It holds operators with their layers, shapes, dtypes and multiply-accumulates, but no values
-    and no scales but how many. `Op.layer` is the name of the Keras layer with the weights, `outer/inner` within
-    a nested model. Recurrent layers are written out step by step, as they are exported.
+    It holds operators with their layers, shapes, dtypes and multiply-accumulates, but no values,
+    and of scales only how many there are. `Op.layer` is the name of the Keras layer with the
+    weights, `outer/inner` within a nested model. Recurrent layers are written out step by step, as
+    they are exported.
 
     Args:
         model: a functional or Sequential model.
