@@ -19,6 +19,7 @@ from edgekit.devices.device import DEVICES
 from edgekit.devices.machine import Machine
 from edgekit.pipeline.calibration.measure import FORMATS, Journal, Series, Setting, measure
 from edgekit.profiling.fit.factors import Scales
+from edgekit.profiling.fit.fitted import rounded
 from edgekit.profiling.fit.kernels import fit_kernels, predict_seconds
 from edgekit.profiling.fit.residuals import (
     Residual,
@@ -194,20 +195,16 @@ def _error(series: Series, scales: Scales) -> PredictionError | None:
         ]
     low, high = interval([residual.ratio for residual in residuals])
     return PredictionError(
-        median_pct=_rounded(median_pct(residuals)),
-        p90_pct=_rounded(p90_pct(residuals)),
-        low=_rounded(low),
-        high=_rounded(high),
-        coverage_pct=_rounded(coverage_pct(residuals)),
-        unseen_low=_rounded(min(low, 1.0) ** 2),
-        unseen_high=_rounded(max(high, 1.0) ** 2),
+        median_pct=rounded(median_pct(residuals)),
+        p90_pct=rounded(p90_pct(residuals)),
+        low=rounded(low),
+        high=rounded(high),
+        coverage_pct=rounded(coverage_pct(residuals)),
+        unseen_low=rounded(min(low, 1.0) ** 2),
+        unseen_high=rounded(max(high, 1.0) ** 2),
         models=len(residuals),
         method=_METHOD,
     )
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
 
 
 def _target(
@@ -292,7 +289,7 @@ def _summary(series: Series, fit: _Fit) -> CalibratedSetting:
         threads=series.setting.threads,
         networks=len(series.observations),
         failed=dict(series.failed),
-        spread_pct=_rounded(100 * series.spread),
+        spread_pct=rounded(100 * series.spread),
         median_pct=error.median_pct if error else None,
         p90_pct=error.p90_pct if error else None,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.profiling.fit.evidence import Scale, best_scales
+from edgekit.profiling.fit.fitted import rounded
 from edgekit.profiling.kernels.interpolation import covariance
 from edgekit.profiling.kernels.shapes import KernelShape, logarithms
 from edgekit.schema.kernels import KernelRows, KernelTable
@@ -56,8 +57,8 @@ class Problem:
         entries: list[tuple[int, int, float]] = []
         for row, operators in enumerate(parts):
             for shape, seconds in operators:
-                rounded = _rounded_shape(shape)
-                entries.append((row, columns.setdefault(rounded, len(columns)), seconds))
+                key = _rounded_shape(shape)
+                entries.append((row, columns.setdefault(key, len(columns)), seconds))
         self._shapes = sorted(columns, key=lambda shape: (shape.kernel, shape.features))
         place = {columns[shape]: new for new, shape in enumerate(self._shapes)}
         self._linear = np.zeros((len(parts), len(self._shapes)))
@@ -85,7 +86,7 @@ class Problem:
         main = (own > _MAIN * (own + rest)) & (np.exp(self._measured) > rest)
         if not main.any():
             return 1.0
-        return _rounded(float(np.median((np.exp(self._measured[main]) - rest[main]) / own[main])))
+        return rounded(float(np.median((np.exp(self._measured[main]) - rest[main]) / own[main])))
 
     def first_scales(self) -> Scales:
         """Scales to begin with."""
@@ -172,13 +173,13 @@ class Problem:
         for (start, _), kernel, typical, (points, scale) in blocks:
             kept = start + np.array(_far_apart(points / np.array(scale.lengths), _MOST_ROWS))
             rows = (
-                (*self._shapes[index].features, _rounded(typical * math.exp(logs[index])))
+                (*self._shapes[index].features, rounded(typical * math.exp(logs[index])))
                 for index in kept
             )
             found[kernel] = KernelRows(
                 typical=typical,
-                lengths=tuple(map(_rounded, scale.lengths)),
-                spread=_rounded(scale.spread),
+                lengths=tuple(map(rounded, scale.lengths)),
+                spread=rounded(scale.spread),
                 rows=tuple(rows),
             )
         return KernelTable(offset=_OFFSET, kernels=found)
@@ -194,10 +195,6 @@ def _far_apart(points: _Array, most: int) -> list[int]:
     return sorted(chosen)
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
-
-
 def _rounded_shape(shape: KernelShape) -> KernelShape:
     """As it is written in a table."""
-    return KernelShape(shape.kernel, tuple(_rounded(max(value, 1e-3)) for value in shape.features))
+    return KernelShape(shape.kernel, tuple(rounded(max(value, 1e-3)) for value in shape.features))

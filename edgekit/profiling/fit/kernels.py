@@ -18,6 +18,7 @@ import numpy as np
 
 from edgekit.profiling.cost import kernel_terms, op_time
 from edgekit.profiling.fit.factors import Problem, Scales
+from edgekit.profiling.fit.fitted import rounded
 from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.kernels.factors import factors
 from edgekit.profiling.kernels.shapes import KernelShape, kernel_shape, weights_shape
@@ -135,7 +136,7 @@ def _linear_costs(observations: Sequence[Observation], source: str) -> KernelCos
     )
     solution = non_negative(matrix, np.ones(len(matrix)), robust=True)
     costs = {
-        term: _rounded(max(value, _LEAST_NS.get(term, 0.0)))
+        term: rounded(max(value, _LEAST_NS.get(term, 0.0)))
         for group, value in zip(_GROUPS, solution, strict=True)
         for term in group
     }
@@ -157,7 +158,3 @@ def _amounts(observation: Observation) -> dict[Term, float]:
         for term, amount in kernel_terms(work).items():
             total[term] = total.get(term, 0.0) + amount
     return total
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")

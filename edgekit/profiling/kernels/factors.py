@@ -60,7 +60,8 @@ def factors(
             continue
         shapes[index] = kernel_shape(view, work)
         groups[id(table), shapes[index].kernel].append(index)
-    weights = {id(table): _weights(view, table) for table in tables if table is not None}
+    distinct = {id(table): table for table in tables if table is not None}
+    weights = {key: _weights(view, table) for key, table in distinct.items()}
     for (key, kernel), members in groups.items():
         table = tables[members[0]]
         known = _rows(table, kernel) if table else None

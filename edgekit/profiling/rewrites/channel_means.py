@@ -10,6 +10,7 @@ import numpy as np
 from edgekit.graph.tflite_edit import TFLiteEditor
 from edgekit.profiling.rewrites.base import Change, RefusedError, Site, operator, rewrite
 from edgekit.profiling.rewrites.forms import reshape_to
+from edgekit.profiling.rewrites.means import mean_axes
 from edgekit.schema.quantization import Quantization
 
 
@@ -83,9 +84,8 @@ def _averaged(edit: TFLiteEditor, op: Any) -> int:
         RefusedError: it is another mean.
     """
     source = int(op.inputs[0])
-    axes = edit.values(op.inputs[1]) if len(op.inputs) > 1 else None
     rank = len(edit.shape(source))
-    if axes is None or rank < 2 or [int(a) % rank for a in axes.reshape(-1)] != [rank - 1]:
+    if rank < 2 or mean_axes(edit, op) != [rank - 1]:
         raise RefusedError("the mean is not over the channels alone")
     return source
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgekit.graph.tflite_edit import TFLiteEditor
 from edgekit.profiling.rewrites.base import Change, RefusedError, Site, operator, rewrite
+from edgekit.profiling.rewrites.means import mean_axes
 from edgekit.schema.quantization import Quantization
 
 _CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
@@ -81,9 +82,8 @@ def _takes(edit: TFLiteEditor, op: Any, tensor: int) -> bool:
     if name in _ONE_BY_ONE:
         return True
     if name == "MEAN":
-        axes = edit.values(op.inputs[1])
-        rank = len(shape)
-        return axes is not None and rank - 1 not in {int(a) % rank for a in axes.reshape(-1)}
+        axes = mean_axes(edit, op)
+        return axes is not None and len(shape) - 1 not in axes
     if name == "RESHAPE":  # of what has one place only, the channels stay the last axis
         flat = all(size == 1 for size in shape[1:-1])
         return flat and edit.shape(op.outputs[0]) == (shape[0], shape[-1]) and len(op.inputs) > 1

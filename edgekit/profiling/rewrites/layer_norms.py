@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.graph.tflite_edit import TFLiteEditor
+from edgekit.profiling.rewrites.means import mean_axes
 
 _Terms = dict[str, NDArray[np.float64]]
 """Coefficients by product: "" (a constant), "x", "m", "r", "rx", "mr"; "s" is 1 / r."""
@@ -78,16 +79,10 @@ def layer_norm_of(edit: TFLiteEditor, root: Any) -> LayerNorm | None:
 
 def _over_channels(edit: TFLiteEditor, op: Any) -> bool:
     """Whether an operator is a mean over the last axis that keeps it as one."""
-    if edit.name(op) != "MEAN" or len(op.inputs) < 2:
+    if edit.name(op) != "MEAN":
         return False
     before, after = edit.shape(op.inputs[0]), edit.shape(op.outputs[0])
-    axes = edit.values(op.inputs[1])
-    rank = len(before)
-    return (
-        axes is not None
-        and [int(axis) % rank for axis in axes.reshape(-1)] == [rank - 1]
-        and after == (*before[:-1], 1)
-    )
+    return mean_axes(edit, op) == [len(before) - 1] and after == (*before[:-1], 1)
 
 
 def _without_epsilon(edit: TFLiteEditor, tensor: int) -> int:

@@ -75,6 +75,13 @@ def pool_mean(site: Site[TFLiteEditor]) -> Change:
     return Change(f"an average pool over {height}x{width}", _promise(edit, source))
 
 
+def mean_axes(edit: TFLiteEditor, op: Any) -> list[int] | None:
+    """The axes that a mean is over, in order and from the front; None: they are computed."""
+    axes = edit.values(op.inputs[1]) if len(op.inputs) > 1 else None
+    rank = len(edit.shape(op.inputs[0]))
+    return None if axes is None else sorted(int(axis) % rank for axis in axes.reshape(-1))
+
+
 def _pooled(edit: TFLiteEditor, op: Any) -> int:
     """The map that is averaged over height and width.
 
@@ -82,9 +89,7 @@ def _pooled(edit: TFLiteEditor, op: Any) -> int:
         RefusedError: it is another mean.
     """
     source = int(op.inputs[0])
-    axes = edit.values(op.inputs[1]) if len(op.inputs) > 1 else None
-    rank = len(edit.shape(source))
-    if axes is None or rank != 4 or sorted(int(a) % rank for a in axes.reshape(-1)) != [1, 2]:
+    if len(edit.shape(source)) != 4 or mean_axes(edit, op) != [1, 2]:
         raise RefusedError("the mean is not over height and width")
     if edit.dtype(source) not in ("float32", "int8", "uint8"):
         raise RefusedError(f"there is no average pool of {edit.dtype(source)}")
