@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.completion import target_words
+from edgekit.cli.completion import rules_words, target_words
 from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ EXAMPLES = examples(
     "edgekit check model.tflite --target stm32-h7a3-cubeai --json",
     "edgekit check model.tflite --target coral-usb --fix -o fixed.tflite --data samples.npz",
     "edgekit check model.keras --target coral-usb --fix --allow-inexact -o fixed.keras",
+    "edgekit check model.tflite --rules litert-gpu  # no board: `edgekit targets rules litert-gpu`",
 )
 
 
@@ -30,9 +31,15 @@ def command(
         typer.Argument(help="A .tflite, .onnx or OpenVINO .xml file; with --fix .tflite, .keras."),
     ],
     target: Annotated[
-        str,
+        str | None,
         typer.Option("--target", "-t", autocompletion=target_words, help="Name or .yaml file."),
-    ],
+    ] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=rules_words, help="In place of a target: a rule set, on any board."
+        ),
+    ] = None,
     fix: Annotated[
         bool, typer.Option("--fix", help="Apply known rewrites that prove right when run.")
     ] = False,
@@ -60,16 +67,17 @@ def command(
     """
     from edgekit.base.errors import InputError
     from edgekit.profiling.check import check_file, runs
-    from edgekit.profiling.targets import load_target
+    from edgekit.profiling.rule_targets import target_or_rules
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
+    aim = target_or_rules(target, rules)
     if fix:
         from edgekit.pipeline.fixing import fix_file
 
         with output.progress() as progress:
             fixed = fix_file(
                 file,
-                load_target(target),
+                aim,
                 output_file,
                 data=data,
                 allow_inexact=allow_inexact,
@@ -82,7 +90,7 @@ def command(
         return
     if output_file is not None or data is not None or allow_inexact:
         raise InputError("--output, --data and --allow-inexact are for --fix")
-    report = check_file(file, load_target(target))
+    report = check_file(file, aim)
     output.result(report, lambda console: _render(console, report))
     if not runs(report):
         raise typer.Exit(1)

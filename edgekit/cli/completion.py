@@ -1,4 +1,4 @@
-"""Words for tab completion: names of targets and recipes, and files beside them."""
+"""Words for tab completion: names of targets, rule sets and recipes, and files beside them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ def target_words(incomplete: str) -> list[str]:
     from edgekit.profiling.targets import target_names
 
     return _matching(incomplete, target_names())
+
+
+def rules_words(incomplete: str) -> list[str]:
+    """Rule sets that begin with what was typed."""
+    from edgekit.profiling.rules import RULE_SETS
+
+    return [name for name in RULE_SETS.names() if name.startswith(incomplete)]
 
 
 def recipe_words(incomplete: str) -> list[str]:

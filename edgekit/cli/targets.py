@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgekit.schema.rules import RuleTable, TargetRules
-    from edgekit.schema.target import Target
 
 EXAMPLES = examples(
     "edgekit targets                        # the list",
     "edgekit targets show raspberry-pi-4    # its fit and its error",
     "edgekit targets rank model.tflite --max-latency-ms 20 --max-mj 5 --class mcu",
     "edgekit targets rules coral-usb        # what it takes",
-    "edgekit targets rules --output docs/ops  # a page for each target",
+    "edgekit targets rules litert-gpu       # or a rule set, whatever the board",
+    "edgekit targets rules --output docs/ops  # a page for each target, and each other rule set",
     "edgekit targets validate my-board.yaml",
 )
 
@@ -30,7 +30,11 @@ def command(
         Literal["list", "show", "rank", "rules", "validate"], typer.Argument()
     ] = "list",
     name: Annotated[
-        str | None, typer.Argument(help="A target's name or .yaml file; with `rank`, a model file.")
+        str | None,
+        typer.Argument(
+            help="A target's name or .yaml file; with `rules`, a rule set's too; with `rank`, a "
+            "model file."
+        ),
     ] = None,
     output_folder: Annotated[
         Path | None,
@@ -95,16 +99,11 @@ def command(
         if not any(one.verdict == "ok" for one in ranking.targets):
             raise typer.Exit(1)
         return
-    if action == "rules" and output_folder is not None:
-        _write(output, [named_target(name, action)] if name else all_targets(), output_folder)
+    if action == "rules":
+        _show_rules(output, name, output_folder)
         return
     target = named_target(name, action)
-    if action == "rules":
-        from edgekit.profiling.rulebook import target_rules
-
-        rules = target_rules(target)
-        output.result(rules, lambda console: _rules(console, rules))
-    elif action == "show":
+    if action == "show":
         output.result(target, lambda console: console.print(target_view(target)))
     else:
         output.result(
@@ -113,10 +112,17 @@ def command(
         )
 
 
-def _write(output: Output, targets: list[Target], folder: Path) -> None:
-    from edgekit.profiling.rulebook import write_pages
+def _show_rules(output: Output, name: str | None, folder: Path | None) -> None:
+    from edgekit.profiling.rule_targets import documented, with_rules
+    from edgekit.profiling.rulebook import target_rules, write_pages
 
-    pages = [str(page) for page in write_pages(targets, folder)]
+    if folder is None:
+        rules = target_rules(with_rules(name))
+        output.result(rules, lambda console: _rules(console, rules))
+        return
+    pages = [
+        str(page) for page in write_pages([with_rules(name)] if name else documented(), folder)
+    ]
     output.result({"pages": pages}, lambda console: console.print("\n".join(pages), markup=False))
 
 

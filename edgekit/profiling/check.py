@@ -111,11 +111,12 @@ def _memory(
     ram = int(need.ram.value or 0)
     figures = need.parts | {
         "ram_needed": need.ram,
-        "ram_available": _given(limit, target),
         "model": Figure(
             value=graph.file_bytes, unit="bytes", origin="measured", method="size of the file"
         ),
     }
+    if limit is not None:
+        figures["ram_available"] = _given(limit, target)
     if compiled is not None:
         figures |= compiled_memory(compiled)
         if compiled_ram := ram_bytes(compiled):
@@ -124,7 +125,7 @@ def _memory(
                 value=ram, unit="bytes", origin="compiled", method=method(compiled)
             )
     faults = []
-    if ram > limit:
+    if limit is not None and ram > limit:
         faults.append(
             _does_not_fit("ram", ram, limit, "use a smaller input, fewer channels, or int8")
         )

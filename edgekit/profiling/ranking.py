@@ -152,7 +152,8 @@ def _unknown(target: Target, reason: str) -> RankedTarget:
 def _fits(profile: Profile, subject: Subject, target: Target) -> list[BudgetVerdict]:
     """The target's own memories, as `edgekit check` holds them against the model."""
     spec = target.memory
-    found = [judge("ram_bytes", profile.peak_memory_bytes, spec.arena_bytes or spec.ram_bytes)]
+    limit = spec.arena_bytes or spec.ram_bytes
+    found = [] if limit is None else [judge("ram_bytes", profile.peak_memory_bytes, limit)]
     flash = subject.need(runtime_of(target)).flash
     if spec.flash_bytes is not None and flash is not None:
         found.append(judge("flash_bytes", flash, spec.flash_bytes))

@@ -67,7 +67,8 @@ def _rows(target: Target) -> Iterator[tuple[str, str]]:
         yield from _variant(variant)
     if target.compiler:
         yield "compiler", f"{target.compiler.name}: its answer takes the place of estimates"
-    yield "RAM", f"{show_bytes(memory.ram_bytes)}, {memory.bandwidth_gb_s:g} GB/s"
+    size = "unknown" if memory.ram_bytes is None else show_bytes(memory.ram_bytes)
+    yield "RAM", f"{size}, {memory.bandwidth_gb_s:g} GB/s"
     if memory.flash_bytes:
         yield "flash", show_bytes(memory.flash_bytes)
     if target.power:

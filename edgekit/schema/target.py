@@ -182,7 +182,7 @@ class Processor(Document):
 class MemorySpec(Document):
     """Memories and the bandwidth that no kernel can exceed."""
 
-    ram_bytes: int = Field(gt=0)
+    ram_bytes: int | None = Field(gt=0, description="null: unknown, and nothing is held to it")
     flash_bytes: int | None = Field(
         None, gt=0, description="where weights stay; None: they are loaded into RAM"
     )

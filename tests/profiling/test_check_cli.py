@@ -11,6 +11,7 @@ import pytest
 from edgekit.cli.main import run
 from edgekit.profiling.targets import load_target, target_names
 from edgekit.schema.shipped import shipped_dir
+from tests.fixing.cases import Net
 
 TARGET = "raspberry-pi-4"
 
@@ -74,7 +75,55 @@ def test_pages_are_written_for_one_target_or_all(output: Any, tmp_path: Path) ->
     output("targets", "rules", TARGET, "--output", str(tmp_path / "one"))
     assert [page.name for page in (tmp_path / "one").iterdir()] == [f"{TARGET}.md"]
     output("targets", "rules", "--output", str(tmp_path / "all"))
-    assert sorted(page.stem for page in (tmp_path / "all").iterdir()) == target_names()
+    pages = sorted(page.stem for page in (tmp_path / "all").iterdir())
+    assert [page for page in pages if not page.startswith("rules-")] == target_names()
+    assert "rules-litert-gpu" in pages
+    assert "rules-edgetpu" not in pages  # Coral's boards have it
+
+
+def test_the_rules_of_a_set(output: Any, tmp_path: Path) -> None:
+    assert "dense_form" in output("targets", "rules", "litert-gpu")
+    document = json.loads(output("targets", "rules", "hexagon", "--json"))
+    assert document["formats"] == ["tflite"]
+    assert [entry["processor"] for entry in document["processors"]] == ["hexagon", "litert-cpu"]
+    output("targets", "rules", "openvino-gpu", "--output", str(tmp_path))
+    assert [page.name for page in tmp_path.iterdir()] == ["rules-openvino-gpu.md"]
+
+
+def test_a_model_is_checked_against_a_rule_set(
+    output: Any, small_tflite: Path, tmp_path: Path
+) -> None:
+    report = json.loads(output("check", str(small_tflite), "--rules", "hexagon", "--json"))
+    assert (report["target"], report["verdict"]) == ("rules-hexagon", "ok")
+    assert {op["where"] for op in report["ops"]} == {"hexagon"}
+    assert "ram_needed" in report["memory"]
+    assert "ram_available" not in report["memory"]
+    net = Net()
+    made = net.op("RELU", [net.given((1, 4, 4, 8))], net.tensor((1, 4, 4, 8)))
+    real = tmp_path / "float.tflite"
+    real.write_bytes(net.content(made))
+    report = json.loads(output("check", str(real), "--rules", "hexagon", "--json"))
+    assert report["verdict"] == "fallback"
+    assert [op["where"] for op in report["ops"]] == ["litert-cpu"]
+
+
+def test_files_of_another_format_are_refused(
+    small_tflite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["check", str(small_tflite), "--rules", "openvino-gpu", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [finding["rule"] for finding in report["findings"]] == ["format"]
+
+
+def test_a_check_has_a_target_or_a_rule_set(
+    small_tflite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["check", str(small_tflite)]) == 2
+    assert "--rules with one of" in capsys.readouterr().err
+    assert run(["check", str(small_tflite), "--target", TARGET, "--rules", "hexagon"]) == 2
+    assert "not both" in capsys.readouterr().err
+    assert run(["check", str(small_tflite), "--rules", "hexagn"]) == 2
+    assert "hexagon" in capsys.readouterr().err
 
 
 def test_an_unknown_target_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

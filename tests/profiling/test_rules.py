@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Op
 from edgekit.profiling.check import check_graph
+from edgekit.profiling.rule_targets import documented
 from edgekit.profiling.rulebook import COMMAND, page_text, target_rules
 from edgekit.profiling.rules import RULE_SETS, OpView
 from edgekit.profiling.rules.base import Geometry, ceil_div, geometry, power_of_two
-from edgekit.profiling.targets import all_targets, load_target
+from edgekit.profiling.targets import all_targets, load_target, target_names
 from edgekit.profiling.view import GraphView
 from edgekit.schema.results import Severity
 from edgekit.schema.target import Target
@@ -95,16 +96,33 @@ def test_every_rule_has_a_source_an_operator_list_and_a_severity() -> None:
                 assert not table.takes or entry.ops <= table.takes, entry.id
 
 
-@pytest.mark.parametrize("target", all_targets(), ids=lambda target: target.name)
+@pytest.mark.parametrize("target", documented(), ids=lambda target: target.name)
 def test_the_page_of_a_target_is_made_from_its_rules(target: Target) -> None:
     page = ROOT / "docs/ops" / f"{target.name}.md"
     assert page.is_file(), f"no page: {COMMAND}"
     assert page.read_text() == page_text(target_rules(target)), f"out of date: {COMMAND}"
 
 
-def test_there_is_no_page_without_a_target() -> None:
+def test_there_is_no_page_without_a_target_or_a_rule_set() -> None:
     pages = {page.stem for page in (ROOT / "docs/ops").glob("*.md")}
-    assert pages <= {target.name for target in all_targets()}
+    assert pages == {target.name for target in documented()}
+
+
+def test_every_rule_set_has_a_page() -> None:
+    documents = [target_rules(target) for target in documented()]
+    shown = {entry.table.name for document in documents for entry in document.processors}
+    assert shown == set(RULE_SETS.names())
+    assert not set(RULE_SETS.names()) & set(target_names())  # one argument means either
+
+
+def test_rule_sets_say_what_files_they_are_about() -> None:
+    for name in RULE_SETS.names():
+        rules = RULE_SETS.get(name)
+        assert rules.name == name
+        assert rules.fallback is None or rules.fallback in RULE_SETS.names()
+    for target in all_targets():
+        first = RULE_SETS.get(target.processors[0].rules)
+        assert set(target.runtime.formats) <= set(first.formats), target.name
 
 
 def test_a_rule_set_never_raises(shared: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from edgekit.graph.types import Op, OpClass, Tensor
 from edgekit.profiling.view import GraphView
+from edgekit.schema.names import Format
 from edgekit.schema.results import Finding
 
 
@@ -135,6 +136,8 @@ class RuleSet:
         fast: the rules of its fast kernels: an operator that breaks them runs on its other
             kernels, and is found to be `slow`.
         about: what must be known of the list, such as its version.
+        formats: of the files whose operators it names.
+        fallback: name of the set of the processor that usually takes what this one leaves.
     """
 
     name: str
@@ -146,6 +149,8 @@ class RuleSet:
     partition: Literal["any", "single"] = "any"
     fast: RuleSet | None = None
     about: str = ""
+    formats: tuple[Format, ...] = ("tflite", "onnx", "openvino")
+    fallback: str | None = None
 
     def findings(self, op: OpView) -> list[Finding]:
         """All rules that an operator breaks."""

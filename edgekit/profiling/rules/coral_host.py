@@ -17,6 +17,7 @@ def custom(op: OpView) -> str | None:
 RULES = RuleSet(
     name="coral-host",
     title="LiteRT's CPU kernels with libcoral",
+    formats=("tflite",),
     rules=(litert_cpu.flex, custom, litert_cpu.control_shapes),
     source="https://github.com/google-coral/libcoral",
 )

@@ -180,6 +180,7 @@ def _convolution(op: OpView) -> Geometry | None:
 RULES = RuleSet(
     name="dpu",
     title="the DPU (DPUCZDX8G)",
+    fallback="litert-cpu",
     rules=(
         int8_only, power_of_two_scales, static_shapes, kernel_size, strides, dilated_channels,
         weight_bank, output_channels, activations, element_wise, reductions, whole_resizes,

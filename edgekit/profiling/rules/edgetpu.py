@@ -285,6 +285,8 @@ def plain_slice(op: OpView) -> str | None:
 RULES = RuleSet(
     name="edgetpu",
     title="the Edge TPU",
+    formats=("tflite",),
+    fallback="coral-host",
     rules=(
         eight_bit,
         known_version,

@@ -375,6 +375,8 @@ _SOURCE = "https://gitlab.arm.com/artificial-intelligence/ethos-u/ethos-u-vela"
 U55 = RuleSet(
     name="ethos-u55",
     title="Ethos-U55 and U65 (Vela)",
+    formats=("tflite",),
+    fallback="tflm",
     rules=(
         integer_maps, *_SHARED, no_64_bit, no_32_bit, int8_matmul, long_strides, short_strides,
         resize_by_two, arg_max_depth, transpose_strides,
@@ -386,6 +388,8 @@ U55 = RuleSet(
 U85 = RuleSet(
     name="ethos-u85",
     title="Ethos-U85 (Vela)",
+    formats=("tflite",),
+    fallback="tflm",
     rules=(integer_or_bool_maps, *_SHARED, resize_by_power, one_alignment, gather_axis),
     source=_SOURCE,
     takes=frozenset((_BOTH + _U85_ONLY).split()),

@@ -100,6 +100,8 @@ def small_resize(op: OpView) -> str | None:
 RULES = RuleSet(
     name="hexagon",
     title="the Hexagon delegate",
+    formats=("tflite",),
+    fallback="litert-cpu",
     rules=(
         quantized, four_dimensions, small_strides, depthwise_width, one_multiplier,
         dilation_or_stride, no_dilated_transpose, no_fused_activation, fused_relu, small_resize,

@@ -85,6 +85,7 @@ def parallel_maps(op: OpView) -> str | None:
 RULES = RuleSet(
     name="hls4ml",
     title="hls4ml",
+    formats=("onnx",),
     rules=(
         static_shapes, one_or_two_dimensions, constant_weights, nearest, unrolled_multiplications,
         parallel_maps,

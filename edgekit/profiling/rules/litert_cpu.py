@@ -34,6 +34,7 @@ def control_shapes(op: OpView) -> str | None:
 RULES = RuleSet(
     name="litert-cpu",
     title="LiteRT's CPU kernels",
+    formats=("tflite",),
     rules=(flex, custom, control_shapes),
     source="https://ai.google.dev/edge/litert/models/ops_compatibility",
 )

@@ -142,6 +142,8 @@ def dequantized_types(op: OpView) -> str | None:
 RULES = RuleSet(
     name="litert-gpu",
     title="LiteRT's GPU delegate",
+    formats=("tflite",),
+    fallback="litert-cpu",
     rules=(
         floats_or_eight_bit, static_shapes, fused_activation, depth_multiplier, dense_form,
         broadcast, casts, slice_rank, plain_slice, plain_softmax, pad_rank, block_size,

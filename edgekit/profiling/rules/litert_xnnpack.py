@@ -224,6 +224,7 @@ _SOURCE = (
 XNNPACK = RuleSet(
     name="xnnpack",
     title="LiteRT's XNNPACK delegate",
+    formats=("tflite",),
     rules=(
         float_only, float_or_signed, float_or_eight_bit, fused_activation, static_weights, bias,
         no_hybrid_depthwise, symmetric_weights, pooling_window, few_inputs, few_outputs,
@@ -237,6 +238,7 @@ XNNPACK = RuleSet(
 RULES = RuleSet(
     name="litert-xnnpack",
     title="LiteRT's CPU kernels with XNNPACK",
+    formats=("tflite",),
     rules=litert_cpu.RULES.rules,
     source=litert_cpu.RULES.source,
     fast=XNNPACK,

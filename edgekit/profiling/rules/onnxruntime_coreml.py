@@ -61,6 +61,8 @@ def floats(op: OpView) -> str | None:
 RULES = RuleSet(
     name="onnxruntime-coreml",
     title="the CoreML execution provider",
+    formats=("onnx",),
+    fallback="onnxruntime-cpu",
     rules=(
         two_dimensional_pools, flat_convolutions, constant_weights, depth_first, float_powers,
         floats,

@@ -16,6 +16,7 @@ def standard_domain(op: OpView) -> str | None:
 RULES = RuleSet(
     name="onnxruntime-cpu",
     title="ONNX Runtime's CPU kernels",
+    formats=("onnx",),
     rules=(standard_domain,),
     source="https://onnxruntime.ai/docs/reference/operators/",
 )

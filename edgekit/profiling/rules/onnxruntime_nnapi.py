@@ -42,6 +42,8 @@ def transposed_matrix(op: OpView) -> str | None:
 RULES = RuleSet(
     name="onnxruntime-nnapi",
     title="the NNAPI execution provider",
+    formats=("onnx",),
+    fallback="onnxruntime-cpu",
     rules=(two_dimensional, constant_weights, transposed_matrix),
     source="https://onnxruntime.ai/docs/execution-providers/NNAPI-ExecutionProvider.html",
     takes=frozenset(_TAKES.split()),

@@ -54,6 +54,7 @@ def bilinear(op: OpView) -> str | None:
 XNNPACK = RuleSet(
     name="onnxruntime-xnnpack-provider",
     title="the XNNPACK execution provider",
+    formats=("onnx",),
     rules=(two_dimensional, constant_weights, matrices, last_axis, bilinear),
     source="https://onnxruntime.ai/docs/execution-providers/Xnnpack-ExecutionProvider.html",
     takes=frozenset((*_PLANAR, "Softmax", "QLinearSoftmax", "Resize", "Gemm", "MatMul")),
@@ -62,6 +63,7 @@ XNNPACK = RuleSet(
 RULES = RuleSet(
     name="onnxruntime-xnnpack",
     title="ONNX Runtime's CPU kernels with XNNPACK",
+    formats=("onnx",),
     rules=onnxruntime_cpu.RULES.rules,
     source=onnxruntime_cpu.RULES.source,
     fast=XNNPACK,

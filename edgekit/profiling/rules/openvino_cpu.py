@@ -14,6 +14,7 @@ def operation_set(op: OpView) -> str | None:
 RULES = RuleSet(
     name="openvino-cpu",
     title="OpenVINO's CPU plugin",
+    formats=("openvino",),
     rules=(operation_set,),
     source="https://docs.openvino.ai/2026/documentation/openvino-ir-format/operation-sets.html",
 )

@@ -30,6 +30,7 @@ def computed_types(op: OpView) -> str | None:
 RULES = RuleSet(
     name="openvino-gpu",
     title="OpenVINO's GPU plugin",
+    formats=("openvino",),
     rules=(operation_set, static_shapes, computed_types),
     source=(
         "https://docs.openvino.ai/2025/openvino-workflow/running-inference/"

@@ -26,6 +26,7 @@ def computed_types(op: OpView) -> str | None:
 RULES = RuleSet(
     name="openvino-npu",
     title="OpenVINO's NPU plugin",
+    formats=("openvino",),
     rules=(operation_set, static_shapes, computed_types),
     source=(
         "https://docs.openvino.ai/2025/openvino-workflow/running-inference/"

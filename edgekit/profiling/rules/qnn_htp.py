@@ -43,6 +43,8 @@ def euclidean(op: OpView) -> str | None:
 RULES = RuleSet(
     name="qnn-htp",
     title="the QNN execution provider",
+    formats=("onnx",),
+    fallback="onnxruntime-cpu",
     rules=(static_shapes, quantized, euclidean),
     source="https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html",
     takes=frozenset(_TAKES.split()),

@@ -48,6 +48,8 @@ def constant_input(op: OpView) -> str | None:
 RULES = RuleSet(
     name="rknn",
     title="RKNN",
+    formats=("onnx",),
+    fallback="onnxruntime-cpu",
     rules=(static_shapes, batch_of_one, resize_mode, constant_input),
     source=(
         "https://github.com/airockchip/rknn-toolkit2/blob/v2.1.0/doc/"

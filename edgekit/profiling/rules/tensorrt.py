@@ -111,6 +111,8 @@ def _first_zero_point(tensor: Tensor) -> int:
 RULES = RuleSet(
     name="tensorrt",
     title="TensorRT",
+    formats=("onnx",),
+    fallback="onnxruntime-cpu",
     rules=(
         symmetric, signed, tensor_scales, two_or_three_dimensions, constant_weights, no_indices,
         resize_mode, normalized_rank,

@@ -56,6 +56,7 @@ def signed_kernels(op: OpView) -> str | None:
 RULES = RuleSet(
     name="tflm",
     title="TensorFlow Lite for Microcontrollers",
+    formats=("tflite",),
     rules=(static_shapes, no_hybrid, signed_kernels),
     source="https://github.com/tensorflow/tflite-micro/blob/main/tensorflow/lite/micro/micro_mutable_op_resolver.h",
     takes=frozenset(_TAKES.split()),

@@ -77,6 +77,7 @@ def _other_dtype(op: OpView, taken: tuple[str, ...]) -> str | None:
 RULES = RuleSet(
     name="tflm-cmsis-nn",
     title="TensorFlow Lite for Microcontrollers with CMSIS-NN",
+    formats=("tflite",),
     rules=(
         *tflm.RULES.rules, optimized_operator, int8_kernel, int8_or_int16_kernel, one_multiplier,
         no_broadcast,

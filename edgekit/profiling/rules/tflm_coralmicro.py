@@ -8,6 +8,7 @@ from edgekit.profiling.rules.base import RuleSet
 RULES = RuleSet(
     name="tflm-coralmicro",
     title="TensorFlow Lite for Microcontrollers with coralmicro",
+    formats=("tflite",),
     rules=(*tflm.RULES.rules, edgetpu.dense_one_scale),
     source="https://github.com/google-coral/coralmicro",
     takes=tflm.RULES.takes | {"PosenetDecoderOp"},
