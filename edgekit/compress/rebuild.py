@@ -23,8 +23,8 @@ def rebuild(
     Args:
         model: a functional or Sequential model; nested Sequential models become functional.
         make: gives the layer that stands for a layer; called once for each, shared ones too.
-        calls: for the `id` of a layer, what stands for its call: a function of the new layer and
-            of the arguments of the call.
+        calls: for the `id` of a layer or an operation, what stands for its call: a function of the
+            new layer and of the arguments of the call.
 
     Returns:
         The copy with new weights, and pairs of old and new layers (no nested models).
@@ -40,13 +40,17 @@ def rebuild(
             if inner is not None:
                 cache[id(layer)] = copied(inner)
             elif not isinstance(layer, keras.Layer):
-                cache[id(layer)] = layer.__class__.from_config(layer.get_config())
+                cache[id(layer)] = new = layer.__class__.from_config(layer.get_config())
+                note(layer, new)
             else:
                 cache[id(layer)] = new = make(layer)
                 pairs.append((layer, new))
-                if calls and id(layer) in calls:
-                    instead[id(new)] = calls[id(layer)]
+                note(layer, new)
         return cache[id(layer)]
+
+    def note(layer: Any, new: Any) -> None:
+        if calls and id(layer) in calls:
+            instead[id(new)] = calls[id(layer)]
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         function = instead.get(id(layer))

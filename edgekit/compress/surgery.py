@@ -1,8 +1,9 @@
-"""A model without some of its channels: the same layers, smaller, with the weights that stay."""
+"""A model with fewer channels, or with more: the same layers in other sizes, with their weights."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,16 @@ from edgekit.models.files import as_functional
 
 if TYPE_CHECKING:
     import keras
+
+
+class Resized(Protocol):
+    """What becomes of weights and sizes that follow channels."""
+
+    def sliced(self, weight: Weight) -> NDArray[Any]:
+        """The values of a weight in the new model."""
+
+    def size(self, size: Size | int) -> Any:
+        """An argument of a layer in the new model: ids become a number."""
 
 
 class Cut:
@@ -51,6 +62,36 @@ class Cut:
         return int(self.stays(size).sum()) if isinstance(size, np.ndarray) else size
 
 
+class Padding:
+    """Channels of zeros that come in behind others.
+
+    Args:
+        coupling: of the network.
+        extra: how many come in behind each channel that is tied to an id.
+    """
+
+    def __init__(self, coupling: Coupling, extra: Mapping[int, int]) -> None:
+        self._coupling, self._extra = coupling, extra
+
+    def sliced(self, weight: Weight) -> NDArray[Any]:
+        """The values of a weight, with zeros for the new channels."""
+        values: NDArray[Any] = weight.variable.numpy()
+        for axis, ids in enumerate(weight.axes):
+            if ids is not None:
+                places = np.repeat(np.arange(len(ids)) + 1, self._new(ids))
+                values = np.insert(values, places, 0, axis)
+        return values
+
+    def size(self, size: Size | int) -> Any:
+        """An argument of a layer: ids become how many there are with the new ones."""
+        if isinstance(size, tuple):
+            return tuple(self.size(one) for one in size)
+        return len(size) + sum(self._new(size)) if isinstance(size, np.ndarray) else size
+
+    def _new(self, ids: Ids) -> list[int]:
+        return [self._extra.get(int(root), 0) for root in self._coupling.roots(ids)]
+
+
 def remove_channels(model: keras.Model, network: Network, gone: Ids) -> keras.Model:
     """A copy of a model without some channels.
 
@@ -61,8 +102,18 @@ def remove_channels(model: keras.Model, network: Network, gone: Ids) -> keras.Mo
         network: its channels.
         gone: one id of each set of channels to remove.
     """
+    return with_channels(model, network, Cut(network.coupling, gone))
+
+
+def with_channels(model: keras.Model, network: Network, cut: Resized) -> keras.Model:
+    """A copy of a model whose layers have other numbers of channels.
+
+    Args:
+        model: a functional or Sequential model; nested Sequential models become functional.
+        network: its channels.
+        cut: what becomes of weights and sizes.
+    """
     keras = require("keras", purpose="to compress models")
-    cut = Cut(network.coupling, gone)
     wirings = {id(wired.layer): wired.wiring for wired in network.layers}
     made: dict[int, Any] = {}
 
@@ -70,7 +121,7 @@ def remove_channels(model: keras.Model, network: Network, gone: Ids) -> keras.Mo
         if id(layer) not in made:
             inner = nested_model(layer)
             if inner is None:
-                made[id(layer)] = _smaller(layer, wirings[id(layer)], cut)
+                made[id(layer)] = _resized(layer, wirings[id(layer)], cut)
             else:
                 made[id(layer)] = copied(inner, keras.tree.flatten((args, kwargs)))
         return made[id(layer)](*args, **kwargs)
@@ -109,7 +160,7 @@ def _shape(old: Any, new: Any) -> tuple[int | None, ...]:
     return tuple(None if size is None else given for size, given in sizes)
 
 
-def _smaller(layer: Any, wiring: Wiring, cut: Cut) -> Any:
+def _resized(layer: Any, wiring: Wiring, cut: Resized) -> Any:
     config = _without_shapes(layer.get_config())
     for path, size in wiring.config.items():
         *outer, name = path.split(".")

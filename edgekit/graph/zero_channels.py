@@ -77,9 +77,9 @@ def _zero_outputs(graph: Graph, op: Op, values: Values, found: _Found) -> NDArra
     if op.name in _FILTERS:
         return _zero_filters(graph, op, values, found)
     known = [found.get(i) for i in op.inputs if not graph.tensors[i].constant]
-    if op.name == "ADD" and len(known) == 2 and None not in known:
+    if op.name == "ADD":
         both = [one for one in known if one is not None and len(one) == channels]
-        return np.logical_and(*both) if len(both) == 2 else None
+        return np.logical_and(*both) if len(both) == len(op.inputs) == 2 else None
     if known and known[0] is not None and len(known[0]) == channels:
         vector = op.name in _TO_VECTOR and output.elements == channels
         return known[0] if op.name in _EACH_CHANNEL or vector else None

@@ -30,6 +30,8 @@ TOLERANCE = 0.02
 _ROUNDING = 1e-5
 _FOLLOWS = frozenset({"partition", "subgraph", "prediction"})
 """Rules that are broken by what other operators do."""
+_MILD = frozenset({"slow", "requantized"})
+"""Severities of what runs where it should."""
 _MOST_REWRITES = 200
 
 
@@ -118,6 +120,7 @@ def fix_model(
     done = _Outcome(state, before, [], {}, {})
     while _pass(bench, target, policy, done, progress):
         pass
+    found = before.keys | {k: f for k, f in done.checked.keys.items() if k not in before.keys}
     report = FixReport(
         artifact=before.report.artifact,
         target=target.name,
@@ -126,7 +129,7 @@ def fix_model(
         before=before.report,
         after=done.checked.report,
         rewrites=tuple(done.applied),
-        findings=tuple(_fate(done, key, finding) for key, finding in before.keys.items()),
+        findings=tuple(_fate(done, key, finding) for key, finding in found.items()),
     )
     return report, done.state
 
@@ -242,7 +245,7 @@ def _try(
     if not measured.relative <= limit:
         raise RefusedError(
             f"{change.words}: results differ by {measured.max_abs:.3g}, "
-            f"{measured.relative:.2%} of their range, over {limit:.3%}"
+            f"{measured.relative * 100:.3g}% of their range, over {limit * 100:.3g}%"
         )
     for gone in done.checked.keys.keys() - checked.keys.keys():
         done.fixed[gone] = name
@@ -262,6 +265,8 @@ def _better(before: Checked, after: Checked, key: Key) -> None:
     same = {finding.rule for finding in before.keys.values() if finding.index == old.index}
     for other, finding in after.keys.items():
         grown = now[finding.rule] > counts[finding.rule] and other not in before.keys
+        if finding.severity in _MILD and old.severity not in _MILD:
+            continue  # what did not run there at all may run there slowly
         if grown and finding.rule not in _FOLLOWS | same:
             place = f" of {finding.op} {finding.layer or ''}".rstrip() if finding.op else ""
             raise RefusedError(f"it breaks {finding.rule}{place}: {finding.found}")

@@ -82,7 +82,8 @@ class FixReport(Document):
         before: the check of the original file.
         after: the check of the fixed file.
         rewrites: the changes, in order.
-        findings: each finding of `before`, and what became of it.
+        findings: each finding of `before`, and what became of it; then those of what stands in the
+            place of operators now.
     """
 
     artifact: str

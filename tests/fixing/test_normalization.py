@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgekit.profiling.rewrites.base import RefusedError
-from tests.fixing.cases import Net, apply, fix
+from tests.fixing.cases import Net, apply, fix, run
 
 _SETTINGS = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 _FORMS = ("keras", "plain", "divided")
@@ -192,3 +192,69 @@ def test_a_mean_over_the_map_is_refused(tmp_path: Path, name: str) -> None:
     made = net.op("MEAN", [x, axes], net.tensor((1, 6)), "ReducerOptions")
     with pytest.raises(RefusedError, match="not over the channels"):
         apply(name, net.content(made), tmp_path)
+
+
+@pytest.mark.parametrize("integers", [False, True])
+@pytest.mark.parametrize("form", ["keras", "plain"])
+def test_a_dpu_keeps_the_root_alone(tmp_path: Path, form: str, *, integers: bool) -> None:
+    norm = Norm((1, 4, 4, 16), integers=integers)
+    content = norm.content(form, np.full((1, 1, 1, 16), 1.5), np.full((1, 1, 1, 16), 0.25))
+    fixed = fix(content, "kv260-dpu-b4096", tmp_path, inexact=True, tolerance=0.05)
+    if not integers:  # the DPU takes no float, whatever its form
+        assert not fixed.report.rewrites
+        return
+    stands = [op for op in fixed.report.after.ops if op.where != "dpu"]
+    assert [op.op for op in stands] == ["RSQRT"]
+    assert "fine-tuning" in fixed.why("element_wise")
+    assert {"mean-convolution"} <= {one.rewrite for one in fixed.report.rewrites}
+    assert not {"MEAN", "SUB", "NEG", "SQUARED_DIFFERENCE"} & set(fixed.ops)
+    fixed.assert_near(0.05)
+
+
+@_SETTINGS
+@given(
+    dtype=st.sampled_from(["float32", "int8"]),
+    zero=st.integers(-128, 127),
+    other=st.integers(-128, 127),
+    constant=st.booleans(),
+)
+def test_a_difference_is_a_sum_with_the_negative(
+    tmp_path: Path, dtype: str, zero: int, other: int, *, constant: bool
+) -> None:
+    net = Net()
+    integers = dtype == "int8"
+    shape = (1, 3, 4, 8)
+    x = net.given(shape, 0.04 if integers else None, zero if integers else 0)
+    if not constant:
+        y = net.given(shape, 0.03 if integers else None, other if integers else 0)
+    elif integers:
+        y = net.constant(np.arange(-128, -120, dtype=np.int8).reshape(1, 1, 1, 8), 0.03, other)
+    else:
+        y = net.constant(np.linspace(-3, 3, 8, dtype=np.float32).reshape(1, 1, 1, 8))
+    made = net.op("SUB", [x, y], net.tensor(shape, 0.08 if integers else None), "SubOptions")
+    change, pair = apply("negation", net.content(made), tmp_path)
+    assert "SUB" not in pair.ops
+    assert len(pair.ops) == (1 if constant else 2)
+    if integers:
+        assert pair.most_steps() <= 1
+    else:
+        assert change.promise == "bits"
+        pair.assert_equal()
+
+
+@pytest.mark.parametrize(("scale", "zero"), [(None, 0), (0.05, 3), (0.05, -128)])
+def test_a_negation_is_a_depthwise_convolution(
+    tmp_path: Path, scale: float | None, zero: int
+) -> None:
+    net = Net()
+    x = net.given((1, 3, 4, 8), scale, zero)
+    made = net.op("NEG", [x], net.tensor((1, 3, 4, 8), scale, -1 - zero), "NegOptions")
+    _, pair = apply("negation", net.content(made), tmp_path)
+    assert pair.ops == ["DEPTHWISE_CONV_2D"]
+    if scale is None:
+        pair.assert_equal()
+        return
+    # LiteRT negates float32 only, so that the int8 kernel is held to arithmetic.
+    found = next(iter(run(pair.after, tmp_path, 5).values()))
+    given_values = np.random.default_rng(5).integers(-128, 128, (16, 3, 4, 8)).astype(np.int8)
+    np.testing.assert_array_equal(found, ~given_values)

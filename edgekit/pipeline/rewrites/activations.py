@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from edgekit.base.extras import require
-from edgekit.compress.rebuild import rebuild
 from edgekit.models.calls import call_graph
 from edgekit.pipeline.rewrites.base import Draft
 from edgekit.profiling.rewrites import Change, RefusedError, Site
 from edgekit.profiling.rewrites.base import rewrite
 
 _RULES = ("operator", "activations", "float_only", "optimized_operator", "gelu_type")
+_OPERATIONS = {"gelu": "Gelu", "hard_silu": "HardSilu", "silu": "Silu"}
+"""Classes of the operations that `keras.ops` makes of activations."""
 _SIGMOID = 1.702  # Hendrycks and Gimpel, 2016: GELU(x) is near x * sigmoid(1.702 x)
 
 
@@ -20,9 +22,11 @@ _SIGMOID = 1.702  # Hendrycks and Gimpel, 2016: GELU(x) is near x * sigmoid(1.70
 def gelu(site: Site[Draft]) -> Change:
     """Puts x * sigmoid(1.702 x) in the place of GELU, off by at most 0.021."""
 
-    def form(x: Any) -> Any:
+    def form(x: Any, name: str) -> Any:
         layers = require("keras", purpose="to rewrite models").layers
-        return layers.Multiply()([x, layers.Activation("sigmoid")(layers.Rescaling(_SIGMOID)(x))])
+        line = layers.Rescaling(_SIGMOID, name=f"{name}_line")(x)
+        gate = layers.Activation("sigmoid", name=f"{name}_gate")(line)
+        return layers.Multiply(name=f"{name}_gated")([x, gate])
 
     _replace(site.model, "gelu", form)
     return Change("x * sigmoid(1.702 x) for GELU", "approximate")
@@ -42,43 +46,71 @@ def swish(site: Site[Draft]) -> Change:
     return Change("hard-swish for swish", "approximate")
 
 
-def _hard_swish(x: Any) -> Any:
+@rewrite(*_RULES, "leaky_ratio", ops="LEAKY_RELU")
+def leaky_relu(site: Site[Draft]) -> Change:
+    """Puts PReLU with one slope for all channels in the place of a leaky ReLU: the same."""
+    keras = require("keras", purpose="to rewrite models")
+
+    def sloped(layer: Any) -> Any:
+        slope = keras.initializers.Constant(float(layer.negative_slope))
+        return keras.layers.PReLU(
+            alpha_initializer=slope, shared_axes=axes[id(layer)], name=layer.name
+        )
+
+    axes = {
+        id(call.layer): list(range(1, len(call.shapes[0]) - 1)) or None
+        for call in call_graph(site.model.model).calls
+        if call.kind == "LeakyReLU"
+    }
+    if not axes:
+        raise RefusedError("no LeakyReLU layer has it")
+    site.model.replace(dict.fromkeys(axes, lambda layer, x: layer(x)), sloped)
+    return Change("PReLU of one slope for LeakyReLU", "bits")
+
+
+def _hard_swish(x: Any, name: str) -> Any:
     """Hard-swish, x * relu6(x + 3) / 6, in a form that the converter leaves as it is."""
     layers = require("keras", purpose="to rewrite models").layers
     above, below = (
-        layers.ReLU()(layers.Rescaling(1 / 6, offset=offset)(x)) for offset in (0.5, -0.5)
+        layers.ReLU(name=f"{name}_{part}")(
+            layers.Rescaling(1 / 6, offset=offset, name=f"{name}_{part}_line")(x)
+        )
+        for part, offset in (("above", 0.5), ("below", -0.5))
     )
-    return layers.Multiply()([x, layers.Subtract()([above, below])])
+    gate = layers.Subtract(name=f"{name}_gate")([above, below])
+    return layers.Multiply(name=f"{name}_gated")([x, gate])
 
 
-def _replace(draft: Draft, name: str, form: Callable[[Any], Any]) -> None:
-    """Puts layers in the place of an activation, wherever a layer has it.
+def _replace(draft: Draft, name: str, form: Callable[[Any, str], Any]) -> None:
+    """Puts layers in the place of an activation, wherever a layer or an operation has it.
+
+    Args:
+        draft: the model.
+        name: of the activation in `keras.activations`.
+        form: makes the layers, of a tensor and a prefix for their names.
 
     Raises:
         RefusedError: no layer has it.
     """
     keras = require("keras", purpose="to rewrite models")
     wanted = keras.activations.get(name)
+    calls: Counter[int] = Counter()
+
+    def instead(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        x = layer(*args, **kwargs) if isinstance(layer, keras.Layer) else args[0]
+        calls[id(layer)] += 1
+        again = f"_{calls[id(layer)]}" if calls[id(layer)] > 1 else ""
+        return form(x, f"{layer.name}_{name}{again}")
+
+    def linear(layer: Any) -> Any:
+        return type(layer).from_config(layer.get_config() | {"activation": "linear"})
+
     having = {
-        id(call.layer)
+        id(call.layer): instead
         for call in call_graph(draft.model).calls
-        if getattr(call.layer, "activation", None) is wanted
-        and not hasattr(call.layer, "cell")
-        and isinstance(call.layer, keras.Layer)
+        if call.kind == _OPERATIONS.get(name)
+        or (getattr(call.layer, "activation", None) is wanted and not hasattr(call.layer, "cell"))
     }
     if not having:
         raise RefusedError(f"no layer has the activation {name}")
-
-    def make(layer: Any) -> Any:
-        config = layer.get_config()
-        if id(layer) in having:
-            config["activation"] = "linear"
-        return type(layer).from_config(config)
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        return form(layer(*args, **kwargs))
-
-    copy, pairs = rebuild(draft.model, make, dict.fromkeys(having, call))
-    for old, new in pairs:
-        new.set_weights(old.get_weights())
-    draft.model = copy
+    draft.replace(having, linear, keep=True)

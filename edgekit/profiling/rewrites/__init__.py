@@ -18,6 +18,7 @@ REWRITES: Registry[Rewrite] = Registry(
         "layer-norm": "edgekit.profiling.rewrites.normalization:layer_norm",
         "leaky-relu": "edgekit.profiling.rewrites.activations:leaky_relu",
         "mean-convolution": "edgekit.profiling.rewrites.channel_means:mean_convolution",
+        "negation": "edgekit.profiling.rewrites.negation:negation",
         "pad-channels": "edgekit.profiling.rewrites.channels:pad_channels",
         "pool-mean": "edgekit.profiling.rewrites.means:pool_mean",
         "power": "edgekit.profiling.rewrites.powers:power",

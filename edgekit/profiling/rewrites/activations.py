@@ -13,6 +13,7 @@ import numpy as np
 
 from edgekit.graph.tflite_edit import TFLiteEditor
 from edgekit.profiling.rewrites.base import Change, RefusedError, Site, operator, rewrite
+from edgekit.profiling.rewrites.negation import minus_of
 from edgekit.schema.quantization import Quantization
 
 _RULES = ("operator", "activations", "float_only", "optimized_operator", "gelu_type")
@@ -143,9 +144,12 @@ def leaky_relu(site: Site[TFLiteEditor]) -> Change:
     )
 
 
-@rewrite(*_RULES, ops="SQUARED_DIFFERENCE")
+@rewrite(*_RULES, {"element_wise": {"as_sum": True}}, ops="SQUARED_DIFFERENCE")
 def squared_difference(site: Site[TFLiteEditor]) -> Change:
-    """Writes a squared difference, as in layer normalization, as a difference times itself."""
+    """Writes a squared difference, as in layer normalization, as a difference times itself.
+
+    The difference is a sum with the negative where a target has sums only.
+    """
     op = operator(site)
     chain = _Chain(site.model, op)
     scale = None
@@ -156,7 +160,12 @@ def squared_difference(site: Site[TFLiteEditor]) -> Change:
         most = result.scale[0] * (127 - result.zero_point[0])
         scale = Quantization((math.sqrt(most) / 127,), (0,))
     chain.shape = chain.edit.shape(chain.result)
-    gap = chain.add("SUB", list(op.inputs), chain.between("difference", scale))
+    how, inputs = "SUB", list(op.inputs)
+    if site.arguments.get("as_sum"):
+        made, minus = minus_of(chain.edit, int(inputs[1]))
+        chain.made += made
+        how, inputs = "ADD", [inputs[0], minus]
+    gap = chain.add(how, inputs, chain.between("difference", scale))
     chain.add("MUL", [gap, gap], chain.result)
     promise = "rounding" if chain.dtype == "float32" else "approximate"
-    return chain.done("SUB and MUL for SQUARED_DIFFERENCE", promise)
+    return chain.done(f"{how} and MUL for SQUARED_DIFFERENCE", promise)

@@ -31,8 +31,10 @@ def flat_mean(site: Site[TFLiteEditor]) -> Change:
 
 
 @rewrite(
-    "mean_channels", "mean_over_depth", "operator", "optimized_operator", "float_only", ops="MEAN"
-)
+    "mean_channels", "mean_over_depth", "operator", "optimized_operator", "float_only",
+    "reductions",
+    ops="MEAN",
+)  # fmt: skip
 def mean_convolution(site: Site[TFLiteEditor]) -> Change:
     """Makes a mean over the channels a 1x1 convolution with equal weights.
 

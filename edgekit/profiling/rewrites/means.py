@@ -24,7 +24,7 @@ def split_mean(site: Site[TFLiteEditor]) -> Change:
     edit, op = site.model, operator(site)
     source = _pooled(edit, op)
     _, height, width, channels = edit.shape(source)
-    tall, wide = _parts(height, width)
+    tall, wide = even_parts(height, width)
     shape = (edit.shape(source)[0], height // tall, width // wide, channels)
     part = edit.add_tensor(
         shape, edit.dtype(source), f"{edit.label(op.outputs[0])}/parts",
@@ -96,7 +96,7 @@ def _pooled(edit: TFLiteEditor, op: Any) -> int:
     return source
 
 
-def _parts(height: int, width: int) -> tuple[int, int]:
+def even_parts(height: int, width: int) -> tuple[int, int]:
     """The window that leaves the most even work to the pool and to the mean."""
     found = [
         (max(tall * wide, rows * columns), tall, wide)

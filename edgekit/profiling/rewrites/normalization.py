@@ -18,11 +18,17 @@ from edgekit.profiling.rewrites.base import Change, RefusedError, Site, operator
 from edgekit.profiling.rewrites.layer_norms import ROOTS, LayerNorm, layer_norm_of
 from edgekit.schema.quantization import Quantization
 
+NO_ROOT = (
+    "no exact form of a layer normalization is without a root: allow an L2 normalization "
+    "(--allow-inexact) where the target has one; else train with batch normalization in its place, "
+    "which folds into the layers beside it, from the weights that are there (fine-tuning)"
+)
+"""Why the root of a layer normalization stands, and what to do."""
 _NORM = Quantization((1 / 128,), (0,))  # int8 L2_NORMALIZATION's, by the quantization specification
 
 
 @rewrite(
-    "operator", "optimized_operator", "float_only", "log_type",
+    "operator", "optimized_operator", "float_only", "log_type", {"element_wise": {"no_root": True}},
     ops="DIV POW RSQRT SQRT SQUARE SQUARED_DIFFERENCE",
 )  # fmt: skip
 def layer_norm(site: Site[TFLiteEditor]) -> Change:
@@ -31,6 +37,8 @@ def layer_norm(site: Site[TFLiteEditor]) -> Change:
     (x - m) / sqrt(var + eps) is sqrt(channels) times the L2 norm of x - m, but for eps.
     """
     edit, op = site.model, operator(site)
+    if site.arguments.get("no_root"):
+        raise RefusedError(NO_ROOT)
     found = [layer for root in _roots(edit, op) if (layer := layer_norm_of(edit, root)) is not None]
     if not found:
         raise RefusedError("it is not part of a layer normalization over the channels")

@@ -21,13 +21,13 @@ Mode = tuple[bool, bool]
 """align_corners, half_pixel_centers."""
 _MODES: tuple[Mode, ...] = ((False, False), (True, False), (False, True))
 _WORDS = {(False, False): "plain", (True, False): "align_corners", (False, True): "half_pixel"}
-_RULES = ("resize_by_two", "resize_by_power", "one_alignment", "small_resize")
+RULES = ("resize_by_two", "resize_by_power", "one_alignment", "small_resize")
 _OPS = "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR"
 _STEPS = (2, 4, 8)
 _SAME = 1e-6  # of two matrices of float32 weights
 
 
-@rewrite(*_RULES, ops=_OPS)
+@rewrite(*RULES, ops=_OPS)
 def resize_mode(site: Site[TFLiteEditor]) -> Change:
     """Resizes in another mode (align_corners, half_pixel_centers) that is the same there."""
     edit, op = site.model, operator(site)
@@ -42,7 +42,7 @@ def resize_mode(site: Site[TFLiteEditor]) -> Change:
     raise RefusedError("no other mode is the same at these sizes")
 
 
-@rewrite(*_RULES, ops=_OPS)
+@rewrite(*RULES, ops=_OPS)
 def resize_steps(site: Site[TFLiteEditor]) -> Change:
     """Resizes by 16 and more in steps of up to 8, where that is the same: from 1x1 it always is."""
     edit, op = site.model, operator(site)
@@ -100,11 +100,11 @@ def _stations(down: tuple[int, int], across: tuple[int, int]) -> tuple[list[int]
     factor = tall // height
     if (height * factor, width * factor) != (tall, wide):
         raise RefusedError("it does not resize by one whole number")
-    steps = list(itertools.accumulate([1, *_factors(factor)], mul))
+    steps = list(itertools.accumulate([1, *power_factors(factor)], mul))
     return [height * step for step in steps], [width * step for step in steps]
 
 
-def _factors(factor: int) -> list[int]:
+def power_factors(factor: int) -> list[int]:
     """Factors of 2 to 8 whose product it is, at least two of them."""
     steps: list[int] = []
     while factor > 1:
