@@ -33,6 +33,8 @@ _KNOWN = [
     (r"mobilenet_v2_(1\.[04])", r"mobilenet v2 \1 imagenet"),
     (r"resnet_v1_18", "resnet18"),
     (r"squeezenet_v1\.1", "squeezenet1_1"),
+    (r"dncnn3", "dncnn 321x481x1 20"),
+    (r"dncnn_color_blind", "dncnn 321x481x3 20"),
     # Published at 57 ms on an Edge TPU behind USB 3.0: its 56 MB of weights would pass at 1 GB/s,
     # twice what that bus can carry, so what was measured is another network.
     (r"Inception-ResNet V2", "unknown"),
@@ -47,6 +49,28 @@ _KNOWN = [
 # Their inputs have several sizes, their heads as many classes as the data set.
 _ST_ZOO = "ST STM32 AI model zoo README"
 _ST_CLASSES = {"flowers": 5, "food-101": 101, "person": 2}
+
+_AI_HUB = "quic/ai-hub-models perf.yaml"
+# With the sizes that their repository profiles, where the table has those of the weights' training.
+_AI_HUB_NAMES = {
+    "googlenet": "inception_v1", "shufflenet_v2": "shufflenet_v2 48",
+    "vit": "vit_base", "mobile_vit": "mobile_vit 256", "efficientvit_b2_cls": "efficientvit_b2 224",
+    "yolov7": "yolov7-tiny 640 decoded", "yolov8_det": "yolov8n 640 decoded",
+    "yolov10_det": "yolov10n 640 decoded", "yolox": "yolox-s 640 decoded",
+    "deeplabv3_plus_mobilenet": "deeplabv3_plus_mobilenet 520",
+    "ddrnet23_slim": "ddrnet23_slim 1024x2048", "ffnet_40s": "ffnet_40s 1024x2048",
+    "fcn_resnet50": "fcn_resnet50 520", "bisenet": "bisenet 720x960", "midas": "midas 256",
+    "posenet_mobilenet": "posenet_mobilenet 513x257", "unet_segmentation": "unet 640x1280",
+    "mobile_bert_uncased_google": "mobilebert 384", "sesr_m5": "sesr_m5 128",
+    "face_det_lite": "face_det_lite 480x640", "foot_track_net": "foot_track_net 480x640",
+    "hrnet_pose": "hrnet_pose 256x192",
+}  # fmt: skip
+# Zoos whose names of detectors leave out the size of the input.
+_UNSIZED = re.compile(r"Hailo Model Zoo|rknn_model_zoo")
+_DETECTOR = re.compile(r"(?:tiny_)?yolo.*|fcn8.*")
+_HAILO_NAMES = {
+    "yolov5s": "yolov5s csp", "yolov5m": "yolov5m csp",
+}  # fmt: skip
 
 _TORCHVISION = {"NVIDIA-AI-IOT/torch2trt docs/benchmarks", "quic/ai-hub-models perf.yaml"}
 
@@ -64,8 +88,18 @@ def plain(name: str, source: str = "", shape: str = "") -> str:
         return f"mobilenet {zoo[1]} {zoo[2]} {shape.split('x')[1]} {_ST_CLASSES[zoo[3]]} classes"
     if source in _TORCHVISION and re.fullmatch(r"resnet(50|101|152)", name):
         return f"{name} torchvision"
+    if source == _AI_HUB and name in _AI_HUB_NAMES:
+        return _AI_HUB_NAMES[name]
+    if _UNSIZED.search(source) and _DETECTOR.fullmatch(name):
+        return f"{_HAILO_NAMES.get(name, name) if 'Hailo' in source else name} {_sides(shape)}"
     for pattern, known in _KNOWN:
         match = re.fullmatch(pattern, name)
         if match:
             return match.expand(known)
     return name
+
+
+def _sides(shape: str) -> str:
+    """Height and width of an image, once if they are the same."""
+    sides = [int(part) for part in re.findall(r"\d+", shape) if int(part) > 3]
+    return "x".join(str(side) for side in dict.fromkeys(sides))

@@ -66,12 +66,15 @@ def channels_first(graph: Graph) -> Graph:
     return replace(graph, format="onnx", tensors=tensors, ops=tuple(ops))
 
 
-class _Writer:
+class Writer:
+    """A graph in the making: its tensors and operators so far."""
+
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
         self.ops: list[Op] = []
 
     def tensor(self, shape: tuple[int, ...], *, constant: bool = False) -> int:
+        """Adds a tensor and gives its index."""
         index = len(self.tensors)
         self.tensors.append(Tensor(index, f"t{index}", shape, "float32", None, constant))
         return index
@@ -86,6 +89,7 @@ class _Writer:
         weights: tuple[tuple[int, ...], ...] = (),
         macs: int = 0,
     ) -> int:
+        """Adds an operator with weights of these shapes and gives the index of its output."""
         constants = [self.tensor(w, constant=True) for w in weights]
         output = self.tensor(shape)
         self.ops.append(
@@ -96,7 +100,7 @@ class _Writer:
 
 def convert(model: Any) -> Graph:
     """A functional Keras model as the graph of the fp32 .tflite file that it would become."""
-    writer = _Writer()
+    writer = Writer()
     made: dict[int, int] = {}  # id of a Keras tensor to a tensor index
     kernel_made: set[int] = set()  # tensors that a fused activation or batch norm may follow
     inputs = []
@@ -133,7 +137,7 @@ def _shape(tensor: Any) -> tuple[int, ...]:
 
 
 def _layer(
-    w: _Writer, layer: Any, kind: str, sources: list[int], shape: tuple[int, ...], fusable: set[int]
+    w: Writer, layer: Any, kind: str, sources: list[int], shape: tuple[int, ...], fusable: set[int]
 ) -> int:
     name = layer.name
     source = tuple(size or 1 for size in w.tensors[sources[0]].shape)
@@ -182,7 +186,7 @@ def _layer(
 
 
 def _activation(
-    w: _Writer, layer: Any, kind: str, sources: list[int], shape: tuple[int, ...], fusable: set[int]
+    w: Writer, layer: Any, kind: str, sources: list[int], shape: tuple[int, ...], fusable: set[int]
 ) -> int:
     function = kind.lower() if kind != "Activation" else layer.activation.__name__
     if function in _FUSED and sources[0] in fusable:
@@ -197,9 +201,7 @@ def _operator(activation: str) -> str:
     return _NAMES.get(activation, activation.upper())
 
 
-def _data_layer(
-    w: _Writer, kind: str, name: str, sources: list[int], shape: tuple[int, ...]
-) -> int:
+def _data_layer(w: Writer, kind: str, name: str, sources: list[int], shape: tuple[int, ...]) -> int:
     ops: dict[str, tuple[str, OpClass]] = {
         "MaxPooling2D": ("MAX_POOL_2D", "pool"),
         "AveragePooling2D": ("AVERAGE_POOL_2D", "pool"),

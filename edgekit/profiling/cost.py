@@ -28,6 +28,8 @@ _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
     "mac.conv_shallow": "mac.conv",
     "mac.depthwise_large": "mac.depthwise",
 }
+# These take values from one lane of a vector to another: sums over channels, other orders.
+_REORDERING = frozenset({"SOFTMAX", "TRANSPOSE"})
 _OUTPUTS: dict[OpClass, Term] = {
     "conv": "conv_output",
     "pointwise": "pointwise_output",
@@ -83,6 +85,8 @@ def kernel_terms(work: Work) -> dict[Term, float]:
         terms["lane_mac"] = float(_lane_macs(work))
     if work.kind in ("elementwise", "data"):
         terms["vector_byte"] = float(work.activation_bytes)
+    if work.kind == "normalization" or work.op.name.upper() in _REORDERING:
+        terms["reorder_byte"] = float(work.activation_bytes)
     return terms
 
 

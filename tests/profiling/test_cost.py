@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,6 +81,29 @@ def test_only_operators_that_move_data_cost_vector_bytes() -> None:
     assert kernel_terms(work("data", 0))["vector_byte"] == 100
     assert kernel_terms(work("elementwise", 0))["vector_byte"] == 100
     assert "vector_byte" not in kernel_terms(work("pool", 0))
+
+
+@pytest.mark.parametrize("kind", ["pool", "reduce", "activation"])
+def test_bytes_of_what_stands_between_convolutions_are_told_apart(kind: str) -> None:
+    assert kernel_terms(work(kind, 0))["unfused_byte"] == 100
+    assert "unfused_byte" not in kernel_terms(work("elementwise", 0))
+    assert "unfused_byte" not in kernel_terms(work("pointwise"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "counts"),
+    [
+        ("SOFTMAX", "activation", True), ("Transpose", "data", True),
+        ("LayerNormalization", "normalization", True), ("LOGISTIC", "activation", False),
+        ("CONCATENATION", "data", False),
+    ],
+)  # fmt: skip
+def test_only_operators_whose_values_change_lanes_cost_reorder_bytes(
+    name: str, kind: str, counts: bool
+) -> None:
+    load = work(kind, 0)
+    terms = kernel_terms(replace(load, op=replace(load.op, name=name)))
+    assert terms.get("reorder_byte") == (100 if counts else None)
 
 
 def test_a_processor_with_its_own_memory_does_not_wait_for_the_hosts() -> None:

@@ -166,11 +166,28 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ParameterSet((_ALL_MACS, ("weight_byte",), ("activation_byte",))),
         ParameterSet((_ALL_MACS, ("weight_byte",))),
     ),
-    # Inputs are brought into the order of the kernels first, weights are waited for, and each layer
-    # has to be started (Hexagon).
+    # A matrix unit beside vector units (Hexagon): inputs are brought into the order of the kernels
+    # first, weights are waited for, and each layer has to be started. Depthwise convolutions run on
+    # the vector units, and so do softmax, normalization over channels and transposition, for which
+    # values have to change lanes. In int8 few networks with depthwise layers were measured; in
+    # fp16 such a product takes eight times as long as others.
     "hexagon": (
-        ParameterSet((("input_value",), ("op",), ("weight_byte",), ("inference",)), robust=True),
-        ParameterSet((("op",), ("weight_byte",), ("inference",)), robust=True),
+        ParameterSet(
+            (
+                (*_MATRIX, "mac.matmul"),
+                _DEPTHWISE,
+                ("reorder_byte",),
+                ("input_value",),
+                ("op",),
+                ("weight_byte",),
+                ("inference",),
+            ),
+            robust=True,
+            ties=(Tie("mac.depthwise", "mac.conv", 8.0),),
+        ),
+        ParameterSet(
+            ((*_ALL_MACS, "mac.matmul"), ("input_value",), ("op",), ("inference",)), robust=True
+        ),
         ParameterSet((("op",), ("inference",)), robust=True),
     ),
     # Arithmetic so fast that weights and activations are waited for (TensorRT).
