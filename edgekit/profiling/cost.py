@@ -85,6 +85,8 @@ def kernel_terms(work: Work) -> dict[Term, float]:
         terms["lane_mac"] = float(_lane_macs(work))
     if work.kind in ("elementwise", "data"):
         terms["vector_byte"] = float(work.activation_bytes)
+    if work.kind in ("pool", "reduce", "activation"):
+        terms["unfused_byte"] = float(work.activation_bytes)
     if work.kind == "normalization" or work.op.name.upper() in _REORDERING:
         terms["reorder_byte"] = float(work.activation_bytes)
     return terms

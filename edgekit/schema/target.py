@@ -41,6 +41,7 @@ Term = Literal[
     "lane_mac",  # multiply-accumulates of a 64 x 64 array, those of idle lanes too, for all "mac."
     "activation_byte",  # read or written
     "vector_byte",  # read or written by elementwise operators and those that only move data
+    "unfused_byte",  # read or written by pools, means and activations that stand alone
     "reorder_byte",  # read or written by softmax, normalization and transposition
     "weight_byte",  # read
     "op",  # one operator

@@ -20,15 +20,18 @@ def residuals(ratios: list[float], families: int = 1) -> list[Residual]:
     return [Residual(f"m{i}", f"f{i % families}", ratio) for i, ratio in enumerate(ratios)]
 
 
-@pytest.mark.parametrize("count", [3, 4, 8, 9, 15, 40])
-def test_the_next_ratio_is_in_the_interval_four_times_in_five(count: int) -> None:
+@pytest.mark.parametrize(("count", "share"), [(3, 0.8), (4, 0.8), (8, 0.8), (9, 0.8), (15, 14 / 16),
+                                              (39, 0.8), (40, 33 / 41)])  # fmt: skip
+def test_the_next_ratio_is_in_the_interval_four_times_in_five_or_more(
+    count: int, share: float
+) -> None:
     rng = np.random.default_rng(count)
     draws = np.exp(rng.normal(0.05, 0.1, size=(4000, count + 1)))
     inside = 0
     for row in draws:
         low, high = interval(row[:-1].tolist())
         inside += low <= row[-1] <= high
-    assert inside / len(draws) == pytest.approx(0.8, abs=0.03)
+    assert inside / len(draws) == pytest.approx(share, abs=0.03)
 
 
 def test_few_residuals_give_a_wide_interval() -> None:

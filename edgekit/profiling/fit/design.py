@@ -2,6 +2,8 @@
 
 Where a board has few measurements, those of the same runtime on other boards (the prior) join the
 fit, each board with a speed of its own: kernels are the same, so costs relate to each other alike.
+Or the prior pulls its costs: they stay near those of all boards together where its own measurements
+do not tell them apart, as with a family of networks left out.
 Boards with the same processor behind other links share its costs, and have links of their own.
 """
 
@@ -104,6 +106,7 @@ class Design:
 
     def solve(self, parameters: ParameterSet, rows: NDArray[np.int_]) -> NDArray[np.float64]:
         """Seconds a unit by group, on the board of the target."""
+        own = len(rows)
         rows = self.with_prior(rows)
         matrix, wanted = self.system(parameters, rows)
         boards = self.boards[rows]
@@ -127,9 +130,18 @@ class Design:
             solution = _solved(parameters, scaled, wanted, rates / speeds[boards])
             share = matrix @ solution / wanted
             for b in range(len(speeds)):
-                own = share[boards == b]
-                speeds[b] = max(float((own**2).sum()) / max(float(own.sum()), 1e-300), 1e-300)
-        return np.asarray(solution / speeds[0])
+                part = share[boards == b]
+                speeds[b] = max(float((part**2).sum()) / max(float(part.sum()), 1e-300), 1e-300)
+        together = np.asarray(solution / speeds[0])
+        if not parameters.pull:
+            return together
+        pull = parameters.pull * np.diag(scaled.mean(axis=0) * speeds[0])
+        return _solved(
+            parameters,
+            np.concatenate([matrix[:own], pull]),
+            np.concatenate([wanted[:own], pull @ together]),
+            rates[:own],
+        )
 
 
 def _apart(
@@ -162,6 +174,7 @@ def _solved(
         np.concatenate([matrix, ties]),
         np.concatenate([wanted, np.zeros(len(ties))]),
         robust=parameters.robust,
+        small_error=parameters.repeats,
     )
 
 
@@ -171,9 +184,14 @@ def best_costs(
     """The best set, and the seconds a unit of its terms that the samples in `rows` have."""
     seen = design.with_prior(rows)
     distinct = len({design.models[i] for i in seen.tolist()})
-    small = [s for s in sets if s.size < distinct] or [min(sets, key=lambda s: s.size)]
+
+    def known(parameters: ParameterSet) -> int:
+        # One network on several boards says more than on one where those only pull.
+        return len(seen) if parameters.pull else distinct
+
+    small = [s for s in sets if s.size < known(s)] or [min(sets, key=lambda s: s.size)]
     best = small[0]
-    if len(small) > 1 and distinct < _PLENTY * best.size:
+    if len(small) > 1 and known(best) < _PLENTY * best.size:
         best = min(small, key=lambda s: _score(design, s, rows))
     met = {term for i in seen.tolist() for term, amount in design.amounts[i].items() if amount}
     met.update(tie.term for tie in best.ties)

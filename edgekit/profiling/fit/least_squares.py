@@ -8,16 +8,25 @@ from numpy.typing import NDArray
 from edgekit.base.extras import require
 
 _ROBUST_ROUNDS = 15
-_SMALL_ERROR = 0.02  # relative errors below it weigh alike in a robust fit
 
 
 def non_negative(
-    matrix: NDArray[np.float64], wanted: NDArray[np.float64], *, robust: bool = False
+    matrix: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+    *,
+    robust: bool = False,
+    small_error: float = 0.02,
 ) -> NDArray[np.float64]:
     """Non-negative coefficients with the least squared error.
 
     A robust fit reweights towards the least absolute error, so that rows which no model of the
-    others explains do not bend it (iteratively reweighted least squares).
+    others explains do not bend it (iteratively reweighted least squares; Huber 1964).
+
+    Args:
+        matrix: a row an equation.
+        wanted: by row.
+        robust: whether to reweight.
+        small_error: errors below it are squared in a robust fit, too.
     """
     optimize = require("scipy.optimize", purpose="to fit a target")
     scale = np.maximum(np.abs(matrix).max(axis=0), 1e-300)
@@ -28,5 +37,5 @@ def non_negative(
             matrix / scale * weights[:, None], wanted * weights, maxiter=100 * len(scale)
         )[0]
         errors = np.abs(matrix / scale @ solution - wanted)
-        weights = 1 / np.sqrt(np.maximum(errors, _SMALL_ERROR))
+        weights = 1 / np.sqrt(np.maximum(errors, small_error))
     return np.asarray(solution / scale, dtype=np.float64)

@@ -42,8 +42,9 @@ class Residual:
 def interval(ratios: Sequence[float]) -> tuple[float, float]:
     """The 10th and 90th percentile of the next ratio, given earlier ones.
 
-    Nine and more: order statistics at the ranks 0.1 (n + 1) and 0.9 (n + 1), between which the
-    next of n + 1 exchangeable values lies with probability 0.8 (Weibull 1939). Fewer: normal
+    Nine and more: order statistics at the ranks 0.1 (n + 1) and 0.9 (n + 1), rounded outwards,
+    between which the next of n + 1 exchangeable values lies with probability 0.8 or more (conformal
+    prediction: Vovk, Gammerman and Shafer 2005). Fewer: normal
     logarithms, mean -+ t s sqrt(1 + 1/n) with t the 90th percentile of Student's t with n - 1
     degrees of freedom, which is wider the fewer there are.
 
@@ -54,8 +55,9 @@ def interval(ratios: Sequence[float]) -> tuple[float, float]:
         raise ValueError("an interval needs two ratios")
     logs = np.log(np.asarray(ratios, dtype=np.float64))
     if len(logs) >= _ENOUGH:
-        low, high = np.percentile(logs, [100 * _TAIL, 100 - 100 * _TAIL], method="weibull")
-        return math.exp(low), math.exp(high)
+        logs.sort()
+        below = math.floor(_TAIL * (len(logs) + 1))
+        return math.exp(logs[below - 1]), math.exp(logs[-below])
     special = require("scipy.special", purpose="to make intervals of few measurements")
     t = float(special.stdtrit(len(logs) - 1, 1 - _TAIL))
     half = t * float(np.std(logs, ddof=1)) * math.sqrt(1 + 1 / len(logs))
