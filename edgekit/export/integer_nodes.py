@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edgekit.export.onnx_graph import all_read, reads
+
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 """Operators that have an integer kernel only where their result is rounded."""
 
@@ -113,7 +115,7 @@ def _rounded_anyway(graph: Any) -> set[str]:
     readers: dict[str, list[Any]] = {value.name: [] for value in graph.output}
     read_as_real = set(readers)
     for node in graph.node:
-        for name in _reads(node):
+        for name in reads(node):
             readers.setdefault(name, []).append(node)
     found: set[str] = set()
     for node in reversed(graph.node):
@@ -139,20 +141,9 @@ def _rename(names: Any, old: str, new: str) -> None:
 def _drop_unread(graph: Any) -> None:
     """Removes the rounding that no one reads."""
     for kind in ("DequantizeLinear", "QuantizeLinear"):
-        read = _all_read(graph)
+        read = all_read(graph)
         for node in [n for n in graph.node if n.op_type == kind and n.output[0] not in read]:
             graph.node.remove(node)
-    read = _all_read(graph)
+    read = all_read(graph)
     for value in [v for v in graph.initializer if v.name not in read]:
         graph.initializer.remove(value)
-
-
-def _all_read(graph: Any) -> set[str]:
-    outputs = {value.name for value in graph.output}
-    return outputs.union(*(_reads(node) for node in graph.node))
-
-
-def _reads(node: Any) -> set[str]:
-    """What a node reads, also in the graphs that it has inside."""
-    inside = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return set(node.input).union(*(_all_read(graph) for graph in inside))

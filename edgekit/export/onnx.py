@@ -62,6 +62,8 @@ def convert(*, saved_model: str, output: str, precision: str, opset: int | None)
     Raises:
         ConversionError: the converter failed, or left operators that are not ONNX.
     """
+    from edgekit.export.channels_first import store_channels_first
+
     tf2onnx = require("tf2onnx.convert", purpose="to convert to ONNX")
     loader = require("tf2onnx.tf_loader", purpose="to convert to ONNX")
     _patch()
@@ -89,6 +91,7 @@ def convert(*, saved_model: str, output: str, precision: str, opset: int | None)
         )
     except Exception as error:  # noqa: BLE001 the converter raises anything
         raise ConversionError(f"tf2onnx failed: {first_lines(error)}", where="onnx") from None
+    store_channels_first(model)
     if precision == "fp16":
         store_as_float16(model)
     _write(model, output)
@@ -107,6 +110,7 @@ def derive(*, master: str, output: str, opset: int | None, record: str) -> None:
         ConversionError: the converter failed, or left operators that are not ONNX.
         InputError: the opset has no int16, and the master has.
     """
+    from edgekit.export.channels_first import store_channels_first
     from edgekit.export.qdq import refine
     from edgekit.export.qdq_mixed import admit_int16, keep_float_layers
 
@@ -123,6 +127,7 @@ def derive(*, master: str, output: str, opset: int | None, record: str) -> None:
     tensors = IoRecord.model_validate_json(record)
     rename(model, [i.name for i in tensors.inputs], [o.name for o in tensors.outputs])
     admit_int16(model, opset=opset)
+    store_channels_first(model)
     refine(model, tensors)
     keep_float_layers(model)
     helper = require("onnx.helper", purpose="to convert to ONNX")

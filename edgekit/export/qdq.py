@@ -2,8 +2,11 @@
 
 The converter's graph means the right thing; these rewrites make the runtime's integer kernels
 apply to it, whose arithmetic (32-bit sums, one float32 rescale, ties to even) is XNNPACK's. On
-x86 convolutions and dense layers then agree bit for bit; a sum of two tensors does but for a few
-of its 65,536 pairs of inputs, where XNNPACK's 21-bit factors round the other way.
+x86 convolutions and dense layers then agree bit for bit; a sum of two tensors does but for up to 3
+of its 65,536 pairs of inputs, where XNNPACK's 21-bit factors round the other way, and a product but
+for up to 2. Where the scales of a product are in a round ratio, as 1 to 100, it meets exact ties,
+up to 2.5% of the pairs: XNNPACK rounds those to even before the zero point is added, ONNX Runtime
+after.
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgekit.base.extras import require
+from edgekit.export.onnx_graph import OnnxGraph
+from edgekit.export.qdq_padding import INT8_HIGH, INT8_LOW, pad_integers
 from edgekit.runtimes.metadata import IoRecord
 
 # Operators that move or select integers without looking at them.
 _MOVES = {
+    "Clip",
     "Concat",
     "DepthToSpace",
     "Expand",
@@ -25,6 +29,7 @@ _MOVES = {
     "Gather",
     "Identity",
     "MaxPool",
+    "Pad",
     "Reshape",
     "Slice",
     "SpaceToDepth",
@@ -35,53 +40,9 @@ _MOVES = {
     "Unsqueeze",
 }
 _MEANS = {"AveragePool", "GlobalAveragePool", "ReduceMean"}
-_INT8_LOW, _INT8_HIGH, _TO_UINT8 = -128, 127, 128
+_SAME_TYPE = {"Add", "Mul"}
+_TO_UINT8 = 128
 _AWAY = 2.0**-18
-
-
-class _Graph:
-    """A model's graph with its constants, and who makes and reads each tensor."""
-
-    def __init__(self, model: Any) -> None:
-        self.graph = model.graph
-        self.numpy = require("onnx.numpy_helper", purpose="to convert to ONNX")
-        self.helper = require("onnx.helper", purpose="to convert to ONNX")
-        self.constants: dict[str, NDArray[Any]] = {
-            value.name: self.numpy.to_array(value) for value in self.graph.initializer
-        }
-        self.outputs = {value.name for value in self.graph.output}
-        self.index()
-
-    def index(self) -> None:
-        self.maker = {name: node for node in self.graph.node for name in node.output}
-        self.readers: dict[str, list[Any]] = {}
-        for node in self.graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-
-    def only_reader(self, name: str, op: str) -> Any | None:
-        readers = self.readers.get(name, [])
-        alone = len(readers) == 1 and name not in self.outputs and readers[0].op_type == op
-        return readers[0] if alone else None
-
-    def constant(self, value: NDArray[Any], name: str) -> str:
-        """The name of an initializer with this value."""
-        if name not in self.constants:
-            self.constants[name] = value
-            self.graph.initializer.append(self.numpy.from_array(value, name))
-        return name
-
-    def insert_before(self, node: Any, new: Any) -> None:
-        self.graph.node.insert(list(self.graph.node).index(node), new)
-
-    def parameters(self, node: Any) -> tuple[float, int] | None:
-        """Scale and zero point of a per-tensor int8 quantize or dequantize node."""
-        if len(node.input) <= 2 or any(name not in self.constants for name in node.input[1:3]):
-            return None
-        scale, zero = (self.constants[name] for name in node.input[1:3])
-        if scale.size != 1 or zero.dtype != np.int8:
-            return None
-        return float(scale.item()), int(zero.item())
 
 
 def refine(model: Any, tensors: IoRecord) -> None:
@@ -91,17 +52,22 @@ def refine(model: Any, tensors: IoRecord) -> None:
         model: an `onnx.ModelProto` whose inputs and outputs are those of `tensors`, in order.
         tensors: the master's inputs and outputs.
     """
-    graph = _Graph(model)
-    drop_implied_activations(graph)
+    graph = OnnxGraph(model)
+    saturate_integers(graph)
+    pad_integers(graph)
     break_ties_away_from_zero(graph)
     average_over_channels_first(graph)
     store_activations_unsigned(graph, tensors)
-    _drop_unused_constants(graph)
+    graph.drop_unread()
     del model.graph.value_info[:]
 
 
-def drop_implied_activations(graph: _Graph) -> None:
-    """Removes Relu and Clip where the quantization after them saturates at the same values."""
+def saturate_integers(graph: OnnxGraph) -> None:
+    """Removes Relu and Clip where the quantization after them saturates at the same values.
+
+    Where it does not, as before a concatenation that has one scale for all, the integers are
+    clipped instead: the layer before has an integer kernel only if its result is quantized.
+    """
     for node in [n for n in graph.graph.node if n.op_type in ("Relu", "Clip")]:
         quantize = graph.only_reader(node.output[0], "QuantizeLinear")
         parameters = graph.parameters(quantize) if quantize is not None else None
@@ -109,14 +75,24 @@ def drop_implied_activations(graph: _Graph) -> None:
         if quantize is None or parameters is None or bounds is None:
             continue
         scale, zero = parameters
-        lowest, highest = (scale * (limit - zero) for limit in (_INT8_LOW, _INT8_HIGH))
+        quantize.input[0] = node.input[0]
+        graph.graph.node.remove(node)
+        lowest, highest = (scale * (limit - zero) for limit in (INT8_LOW, INT8_HIGH))
         if lowest >= bounds[0] - scale / 100 and highest <= bounds[1] + scale / 100:
-            quantize.input[0] = node.input[0]
-            graph.graph.node.remove(node)
+            continue
+        ends = np.clip(np.rint(np.array(bounds) / scale) + zero, INT8_LOW, INT8_HIGH)
+        made, whole = quantize.output[0], f"{quantize.output[0]}__whole"
+        limits = [
+            graph.constant(np.array(end, np.int8), f"{made}__{word}")
+            for end, word in zip(ends, ("lowest", "highest"), strict=True)
+        ]
+        quantize.output[0] = whole
+        clip = graph.node("Clip", [whole, *limits], made)
+        graph.graph.node.insert(list(graph.graph.node).index(quantize) + 1, clip)
     graph.index()
 
 
-def _bounds(graph: _Graph, node: Any) -> tuple[float, float] | None:
+def _bounds(graph: OnnxGraph, node: Any) -> tuple[float, float] | None:
     if node.op_type == "Relu":
         return 0.0, float("inf")
     low, high = [*node.input[1:3], "", ""][:2]
@@ -128,7 +104,7 @@ def _bounds(graph: _Graph, node: Any) -> tuple[float, float] | None:
     )
 
 
-def break_ties_away_from_zero(graph: _Graph) -> None:
+def break_ties_away_from_zero(graph: OnnxGraph) -> None:
     """Averages of integers hit exact halves, which TFLite rounds away from the integer zero.
 
     ONNX rounds them to even. Averaging the plain integers and dividing by a scale a hair under 1
@@ -148,62 +124,55 @@ def break_ties_away_from_zero(graph: _Graph) -> None:
         integers = f"{node.output[0]}__integers"
         graph.insert_before(
             node,
-            graph.helper.make_node(
-                "DequantizeLinear", [dequantize.input[0], one, zero], [integers], name=integers
-            ),
+            graph.node("DequantizeLinear", [dequantize.input[0], one, zero], integers),
         )
         node.input[0] = integers
         quantize.input[1], quantize.input[2] = away, zero
     graph.index()
 
 
-def average_over_channels_first(graph: _Graph) -> None:
+def average_over_channels_first(graph: OnnxGraph) -> None:
     """Turns means over all places of an image into GlobalAveragePool.
 
     ONNX Runtime has an integer kernel for it, one operator instead of three. It wants channels
-    first, as the layers before have them: the transposition for the mean is left out.
+    first, as the layers before have them: a transposition for the mean is left out.
     """
+    tensors = graph.tensors()
     for node in [n for n in graph.graph.node if n.op_type == "ReduceMean"]:
         dequantize = graph.maker.get(node.input[0])
         quantize = graph.only_reader(node.output[0], "QuantizeLinear")
         if dequantize is None or quantize is None or dequantize.op_type != "DequantizeLinear":
             continue
-        attributes = {a.name: graph.helper.get_attribute_value(a) for a in node.attribute}
-        known = len(node.input) > 1 and node.input[1] in graph.constants
-        transpose = graph.maker.get(dequantize.input[0])
-        if attributes.get("keepdims", 1) or not known or transpose is None:
+        source, *parameters = dequantize.input
+        axes = graph.axes(node, 4)
+        kept = graph.attributes(node).get("keepdims", 1)
+        maker = graph.maker.get(source)
+        if axes is None or source not in tensors or len(tensors[source].shape) != 4:
             continue
-        order = [list(a.ints) for a in transpose.attribute if transpose.op_type == "Transpose"]
-        axes = graph.constants[node.input[1]]
-        if not order or len(order[0]) != 4 or sorted(order[0][axis] for axis in axes) != [2, 3]:
+        if maker is not None and maker.op_type == "Transpose" and not kept:
+            order = graph.attributes(maker).get("perm", [])
+            axes, source = [order[axis] for axis in axes], maker.input[0]
+        if sorted(axes) != [2, 3]:
             continue
-        source, parameters = transpose.input[0], dequantize.input[1:]
-        flat = quantize.output[0]
-        pooled, images, means = (f"{flat}__{word}" for word in ("pooled", "images", "means"))
-        made = [
-            ("DequantizeLinear", [source, *parameters], images, {}),
-            ("GlobalAveragePool", [images], means, {}),
-            ("QuantizeLinear", [means, *quantize.input[1:]], pooled, {}),
-            ("Flatten", [pooled], flat, {"axis": 1}),
+        made = quantize.output[0]
+        images, means = f"{made}__images", f"{made}__means"
+        pooled = made if kept else f"{made}__pooled"
+        nodes = [
+            graph.node("DequantizeLinear", [source, *parameters], images),
+            graph.node("GlobalAveragePool", [images], means),
+            graph.node("QuantizeLinear", [means, *quantize.input[1:]], pooled),
         ]
-        for op, inputs, output, options in made:
-            new = graph.helper.make_node(op, inputs, [output], name=output, **options)
+        if not kept:
+            nodes.append(graph.node("Flatten", [pooled], made, axis=1))
+        for new in nodes:
             graph.insert_before(node, new)
         graph.graph.node.remove(node)
         graph.graph.node.remove(quantize)
         graph.index()
-    _drop_unread(graph)
+    graph.drop_unread()
 
 
-def _drop_unread(graph: _Graph) -> None:
-    """Removes nodes whose results no one reads any more, and those that only they read."""
-    for node in reversed(list(graph.graph.node)):
-        if not any(graph.readers.get(name) or name in graph.outputs for name in node.output):
-            graph.graph.node.remove(node)
-            graph.index()
-
-
-def store_activations_unsigned(graph: _Graph, tensors: IoRecord) -> None:
+def store_activations_unsigned(graph: OnnxGraph, tensors: IoRecord) -> None:
     """Turns int8 activations inside the model into uint8 with zero points 128 higher.
 
     The same values: but on x86 ONNX Runtime has fused integer kernels for uint8 activations with
@@ -213,6 +182,7 @@ def store_activations_unsigned(graph: _Graph, tensors: IoRecord) -> None:
     activations = _int8_activations(graph, tensors)
     if activations is None:
         return
+    _store_operands_unsigned(graph)
     for node in list(graph.graph.node):
         carries = node.input[0] if node.op_type == "DequantizeLinear" else node.output[0]
         if node.op_type in ("DequantizeLinear", "QuantizeLinear") and carries in activations:
@@ -230,7 +200,26 @@ def store_activations_unsigned(graph: _Graph, tensors: IoRecord) -> None:
     graph.index()
 
 
-def _int8_activations(graph: _Graph, tensors: IoRecord) -> set[str] | None:
+def _store_operands_unsigned(graph: OnnxGraph) -> None:
+    """Turns int8 constants of sums and products into uint8: integer kernels take one type."""
+    for node in [n for n in graph.graph.node if n.op_type == "DequantizeLinear"]:
+        stored, zero = node.input[0], node.input[2] if len(node.input) > 2 else ""
+        operators = [
+            reader
+            for reader in graph.readers.get(node.output[0], [])
+            if reader.op_type in _SAME_TYPE
+        ]
+        if not operators or stored not in graph.constants or graph.parameters(node) is None:
+            continue
+        name = f"{node.output[0]}__u8"
+        inputs = [_unsigned(graph, stored), node.input[1], _unsigned(graph, zero)]
+        graph.insert_before(node, graph.node("DequantizeLinear", inputs, name))
+        for reader in operators:
+            reader.input[:] = [name if one == node.output[0] else one for one in reader.input]
+    graph.index()
+
+
+def _int8_activations(graph: OnnxGraph, tensors: IoRecord) -> set[str] | None:
     """All int8 tensors that are not weights, or None if an operator computes with them."""
     known = {info.name for info in tensors.inputs if info.dtype == "int8"}
     for node in graph.graph.node:
@@ -246,12 +235,14 @@ def _int8_activations(graph: _Graph, tensors: IoRecord) -> set[str] | None:
     return known
 
 
-def _unsigned(graph: _Graph, name: str) -> str:
+def _unsigned(graph: OnnxGraph, name: str) -> str:
     value = graph.constants[name]
     return graph.constant((value.astype(np.int16) + _TO_UINT8).astype(np.uint8), f"{name}__u8")
 
 
-def _requantize(graph: _Graph, source: str, target: str, like: Any, *, unsigned: bool) -> list[Any]:
+def _requantize(
+    graph: OnnxGraph, source: str, target: str, like: Any, *, unsigned: bool
+) -> list[Any]:
     """Nodes that turn int8 `source` into uint8 `target`, or back, with the parameters of `like`."""
     scale, zero_u8 = like.input[1], like.input[2]
     value = (graph.constants[zero_u8].astype(np.int16) - _TO_UINT8).astype(np.int8)
@@ -266,7 +257,7 @@ def _requantize(graph: _Graph, source: str, target: str, like: Any, *, unsigned:
     ]
 
 
-def _convert_input(graph: _Graph, name: str) -> None:
+def _convert_input(graph: OnnxGraph, name: str) -> None:
     like = _neighbour(graph, name, forward=True)
     inner = f"{name}__u8"
     for node in graph.graph.node:
@@ -275,7 +266,7 @@ def _convert_input(graph: _Graph, name: str) -> None:
         graph.graph.node.insert(0, node)
 
 
-def _convert_output(graph: _Graph, name: str) -> None:
+def _convert_output(graph: OnnxGraph, name: str) -> None:
     like = _neighbour(graph, name, forward=False)
     inner = f"{name}__u8"
     for node in graph.graph.node:
@@ -284,15 +275,9 @@ def _convert_output(graph: _Graph, name: str) -> None:
     graph.graph.node.extend(_requantize(graph, inner, name, like, unsigned=False))
 
 
-def _neighbour(graph: _Graph, name: str, *, forward: bool) -> Any:
+def _neighbour(graph: OnnxGraph, name: str, *, forward: bool) -> Any:
     """The quantize or dequantize node that a tensor reaches over moves."""
     node = graph.readers[name][0] if forward else graph.maker[name]
     while node.op_type in _MOVES:
         node = graph.readers[node.output[0]][0] if forward else graph.maker[node.input[0]]
     return node
-
-
-def _drop_unused_constants(graph: _Graph) -> None:
-    graph.index()
-    for value in [v for v in graph.graph.initializer if v.name not in graph.readers]:
-        graph.graph.initializer.remove(value)

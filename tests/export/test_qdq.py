@@ -111,7 +111,7 @@ def test_uint8_inside_means_the_same(
 
 
 @pytest.mark.parametrize(("zero", "dropped"), [(-128, True), (-100, False)])
-def test_a_relu_goes_only_where_the_quantization_saturates_at_zero(
+def test_a_relu_goes_without_a_trace_only_where_the_quantization_saturates_at_zero(
     zero: int, dropped: bool
 ) -> None:
     from edgekit.export.qdq import refine
@@ -120,7 +120,8 @@ def test_a_relu_goes_only_where_the_quantization_saturates_at_zero(
     x = samples(0)
     before = run(made, x)
     refine(made, record)
-    assert ("Relu" not in ops(made)) == dropped
+    assert "Relu" not in ops(made)
+    assert ("Clip" not in ops(made)) == dropped
     np.testing.assert_array_equal(run(made, x), before)
 
 
@@ -175,7 +176,8 @@ def test_means_over_an_image_become_the_integer_pooling(
     for optimize in (False, True):
         # Halves go the other way than ONNX says: away from zero.
         assert np.abs(run(made, x, optimize=optimize).astype(int) - before).max() <= 1
-    np.testing.assert_array_equal(run(made, x), run(made, x, optimize=True))
+    if same_scale:
+        np.testing.assert_array_equal(run(made, x), run(made, x, optimize=True))
 
 
 def test_a_model_that_computes_with_integers_keeps_int8() -> None:
