@@ -19,6 +19,8 @@ EXAMPLES = examples(
     "edgekit export model.keras --format tflite --precision int8 --data calib.npz",
     "edgekit export model.keras --format tflite --format onnx --precision fp32 --precision fp16",
     "edgekit export master-int8.tflite --format onnx --format openvino   # the same int8 network",
+    "edgekit export model.keras --format tflite --precision int8 --data calib.npz "
+    "--target coral-usb",
     "edgekit export master-int8.tflite --format vela --target ethos-u55-128",
 )
 
@@ -51,7 +53,8 @@ def command(
             "--target",
             "-t",
             autocompletion=target_words,
-            help="vela only: name or .yaml file of the target to compile for.",
+            help="Name or .yaml file of the target to compile for (vela), or that takes int8 dense "
+            "layers with one scale only (Coral).",
         ),
     ] = None,
     opset: Annotated[int | None, typer.Option(min=13, max=23, help="ONNX only.")] = None,

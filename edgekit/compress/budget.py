@@ -130,10 +130,13 @@ def prediction(
 ) -> dict[str, Any]:
     """The predicted latency of two models for a report, with the stated error of the target."""
     from edgekit.models.graph import model_graph
+    from edgekit.profiling.dense_scales import refusing_dense_scales
     from edgekit.profiling.profile import profile_graph
 
+    simple = bool(refusing_dense_scales([target]))
+
     def figure(model: keras.Model) -> dict[str, Any]:
-        graph = model_graph(model, precision=precision)
+        graph = model_graph(model, precision=precision, dense_one_scale=simple)
         latency = profile_graph(graph, target, model.name).latency_ms
         return latency.model_dump(exclude_none=True)
 

@@ -11,6 +11,7 @@ from edgekit.compress.coupling import Ids
 from edgekit.compress.network import Network
 from edgekit.graph.types import Graph
 from edgekit.models.graph import Sizes, model_graph, sized_graph
+from edgekit.profiling.dense_scales import refusing_dense_scales
 from edgekit.profiling.estimate import estimate
 from edgekit.profiling.placement import place
 from edgekit.profiling.view import GraphView
@@ -34,7 +35,9 @@ def predicted(model: keras.Model, target: Target, precision: Precision) -> float
     Raises:
         PreconditionError: the target's cost model cannot tell.
     """
-    return _milliseconds(model_graph(model, precision=precision), target)
+    simple = bool(refusing_dense_scales([target]))
+    graph = model_graph(model, precision=precision, dense_one_scale=simple)
+    return _milliseconds(graph, target)
 
 
 def _milliseconds(graph: Graph, target: Target) -> float:
@@ -69,6 +72,7 @@ class LatencyModel:
     ) -> None:
         self._model, self._network = model, network
         self._target, self._precision = target, precision
+        self._simple = bool(refusing_dense_scales([target]))
         roots = network.coupling.roots
         shapes = {
             value: shape
@@ -96,7 +100,10 @@ class LatencyModel:
         stays = np.ones(len(self._network.coupling), np.bool_)
         stays[gone] = False
         sizes = Sizes(_smaller(self._values, stays), _smaller(self._variables, stays))
-        graph = sized_graph(self._model, self._network.graph, sizes, precision=self._precision)
+        graph = sized_graph(
+            self._model, self._network.graph, sizes, precision=self._precision,
+            dense_one_scale=self._simple,
+        )  # fmt: skip
         return _milliseconds(graph, self._target)
 
 

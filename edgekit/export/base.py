@@ -31,6 +31,8 @@ class ExportJob:
         opset: onnx only.
         plan: the quantization that was decided for the model; None: as the file beside it says.
         target: vela only: name or .yaml file of the target to compile for.
+        dense_one_scale: targets for whose sake dense layers have one scale for all weights
+            (`edgekit.profiling.dense_scales`); tflite int8 only. None: one an output.
     """
 
     model: Path
@@ -42,6 +44,7 @@ class ExportJob:
     opset: int | None = None
     plan: QuantizationPlan | None = None
     target: str | None = None
+    dense_one_scale: tuple[str, ...] = ()
 
 
 class Exporter(ABC):

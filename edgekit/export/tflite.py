@@ -39,7 +39,8 @@ class TfliteExporter(Exporter):
         """See `Exporter.convert`.
 
         Returns:
-            Of mixed, the precision of each layer; of int8-dynamic, how many kernels are int8.
+            Of mixed, the precision of each layer; of int8-dynamic, how many kernels are int8; of
+            int8, how many scales dense layers have for the sake of which targets.
 
         Raises:
             InputError: mixed precision of a model that brings its ranges.
@@ -54,7 +55,11 @@ class TfliteExporter(Exporter):
             )
         # Samples are for what the model brings no ranges of; with them the converter fails on some
         # models (REVERSE_V2), and would give layers that need none ranges of its own.
-        if job.calibration is not None and job.precision in self.trained and has_ranges(job.model):
+        trained = job.precision in self.trained and has_ranges(job.model)
+        if trained and job.dense_one_scale:
+            kept = self.convert(replace(job, dense_one_scale=()), output, worker)
+            return {**kept, "warnings": [_kept(job.dense_one_scale)]}
+        if job.calibration is not None and trained:
             with suppress(ConversionError):
                 self._call(replace(job, calibration=None), output, worker)
                 if not any(t.dtype == "float32" for t in read_graph(output).tensors):
@@ -62,6 +67,7 @@ class TfliteExporter(Exporter):
         return self._call(job, output, worker)
 
     def _call(self, job: ExportJob, output: Path, worker: Worker) -> dict[str, Any]:
+        one_scale = job.precision == "int8" and bool(job.dense_one_scale)
         decided: dict[str, Any] = worker.call(
             "edgekit.export.tflite:convert",
             saved_model=saved_model(job.model, worker, batch=1),
@@ -70,8 +76,18 @@ class TfliteExporter(Exporter):
             calibration=None if job.calibration is None else str(job.calibration.resolve()),
             calibration_samples=job.plan.calibration_samples if job.plan else None,
             layers=dict(job.plan.layers) if job.plan else {},
+            dense_one_scale=one_scale,
         )
+        if one_scale:
+            decided["dense_scales"] = {"each": "layer", "for": list(job.dense_one_scale)}
         return decided
+
+
+def _kept(targets: tuple[str, ...]) -> str:
+    return (
+        f"dense layers keep the scale an output that they were trained in, which "
+        f"{', '.join(targets)} does not take: edgekit check --fix makes them convolutions"
+    )
 
 
 def convert(
@@ -82,6 +98,7 @@ def convert(
     calibration: str | None,
     calibration_samples: int | None,
     layers: dict[str, Precision] | None = None,
+    dense_one_scale: bool = False,
 ) -> dict[str, Any]:
     """Writes a .tflite file.
 
@@ -98,6 +115,7 @@ def convert(
             int8 of a model that brings the ranges of its activations.
         calibration_samples: use the first so many; None: all.
         layers: of mixed, the precision of each Keras layer that is not int8, by name.
+        dense_one_scale: dense layers have one scale for all weights, not one an output.
 
     Returns:
         Of mixed, the precision of each layer in `layers`, as the file was read back; of
@@ -113,6 +131,8 @@ def convert(
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if precision not in ("fp32", "int4-weight", "mixed"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    # The converter's own switch for runtimes of before 2024; it has no public one.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = dense_one_scale
     if precision == "fp16":
         converter.target_spec.supported_types = [tf.float16]
     if precision in ("int8", "int16x8"):

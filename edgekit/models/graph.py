@@ -45,6 +45,7 @@ def model_graph(
     *,
     precision: Precision = "fp32",
     layers: Mapping[str, Precision] | None = None,
+    dense_one_scale: bool = False,
 ) -> Graph:
     """The graph of the .tflite file with batch 1 that a model would be exported to.
 
@@ -57,11 +58,15 @@ def model_graph(
         model: a functional or Sequential model.
         precision: of the file; `mixed` is int8 but for `layers`.
         layers: precision by layer name, where it differs from the file's.
+        dense_one_scale: as `edgekit.export.base.ExportJob` has it.
 
     Raises:
         InputError: a precision that no file has.
     """
-    return sized_graph(model, call_graph(model), Sizes(), precision=precision, layers=layers)
+    return sized_graph(
+        model, call_graph(model), Sizes(), precision=precision, layers=layers,
+        dense_one_scale=dense_one_scale,
+    )  # fmt: skip
 
 
 def sized_graph(
@@ -71,9 +76,10 @@ def sized_graph(
     *,
     precision: Precision,
     layers: Mapping[str, Precision] | None = None,
+    dense_one_scale: bool = False,
 ) -> Graph:
     """As `model_graph`, of a model whose calls are known, in other sizes."""
-    writer = GraphWriter(precision, layers or {})
+    writer = GraphWriter(precision, layers or {}, dense_one_scale=dense_one_scale)
     readers = {value: len(found) for value, found in calls.consumers().items()}
     tensors: dict[int, int] = {}
     inputs: dict[str, int] = {}

@@ -50,7 +50,14 @@ class GraphWriter:
         InputError: a precision that no file of one precision has.
     """
 
-    def __init__(self, precision: Precision, layers: Mapping[str, Precision]) -> None:
+    def __init__(
+        self,
+        precision: Precision,
+        layers: Mapping[str, Precision],
+        *,
+        dense_one_scale: bool = False,
+    ) -> None:
+        self._dense_one_scale = dense_one_scale
         self._precision = "int8" if precision == "mixed" else precision
         self._layers = layers
         for word in (self._precision, *layers.values()):
@@ -132,7 +139,7 @@ class GraphWriter:
         if name in _FLOAT_ONLY:
             dtype = "float32"
         inputs = tuple(self._as(tensor, dtype) for tensor in inputs)
-        if name == "FULLY_CONNECTED":
+        if name == "FULLY_CONNECTED" and not self._dense_one_scale:
             self._scale_an_output(inputs[1])
         several = bool(shape) and isinstance(shape[0], tuple)
         shapes: tuple[Any, ...] = shape if several else (shape,)

@@ -86,6 +86,7 @@ def compress_file(
     from edgekit.compress.contract import PassContext
     from edgekit.compress.passes import parse_pass, prepare_passes, run_passes
     from edgekit.models.files import load_model, save_model
+    from edgekit.profiling.dense_scales import refusing_dense_scales
     from edgekit.profiling.targets import load_target
 
     existing_file(path, what="model file")
@@ -117,7 +118,10 @@ def compress_file(
         else:
             progress(f"exporting {output.name}")
             provenance = {"model": path.name, "passes": list(passes), "seed": seed}
-            sidecar = _export(model, plan, format_, output, dataset, Path(folder), provenance)
+            simple = refusing_dense_scales(loaded_targets)
+            sidecar = _export(
+                model, plan, format_, output, dataset, Path(folder), provenance, simple
+            )
     return CompressReport(
         model=str(path),
         output=str(output),
@@ -191,6 +195,7 @@ def _export(
     dataset: Dataset | None,
     folder: Path,
     provenance: dict[str, Any],
+    simple: tuple[str, ...],
 ) -> Sidecar:
     """Writes the file that the plan asks for, and the master if it derives from one."""
     from edgekit.base.child import Worker
@@ -217,6 +222,7 @@ def _export(
             calibration=calibration,
             master=master,
             plan=plan,
+            dense_one_scale=simple,
         )
         return export(
             job,

@@ -53,7 +53,8 @@ def export_files(
         data: .npz of samples by input name: calibration, and what the files are proven on.
         output: the file, if one is made, or a folder; by default beside the source.
         opset: onnx only.
-        target: vela only: name or .yaml file of the target to compile for.
+        target: name or .yaml file of the target to compile for (vela), or for whose sake dense
+            layers of int8 .tflite files have one scale.
         progress: told what is being made.
 
     Raises:
@@ -66,7 +67,7 @@ def export_files(
 
     kinds = [cast("Format", _known(name, "format", FORMATS)) for name in formats]
     levels = [cast("Precision", _known(name, "precision", PRECISIONS)) for name in precisions]
-    _check_target(kinds, target)
+    simple = _check_target(kinds, target)
     x = load_samples(data)[0] if data is not None else None
     pairs: list[tuple[Format, Precision]]
     if source.suffix == ".tflite":
@@ -78,24 +79,28 @@ def export_files(
         if source.suffix == ".tflite":
             made = _derive(source, paths, x, opset, target, worker, progress)
         else:
-            made = _convert(source, paths, x, opset, target, worker, progress)
+            made = _convert(source, paths, x, opset, target, simple, worker, progress)
     return ExportReport(artifacts=tuple(made), directory=str(next(iter(paths.values())).parent))
 
 
-def _check_target(kinds: Sequence[Format], target: str | None) -> None:
-    """Said before any work: a wrong target would else be found after the conversion."""
+def _check_target(kinds: Sequence[Format], target: str | None) -> tuple[str, ...]:
+    """What is made for the target otherwise; a wrong target is said before any work."""
     from edgekit.export.compiled import compiled_for
     from edgekit.export.exporter import EXPORTERS
+    from edgekit.profiling.dense_scales import refusing_dense_scales
+    from edgekit.profiling.targets import load_target
 
     compiled = [kind for kind in kinds if EXPORTERS.get(kind).compiled]
     for kind in compiled:
         compiled_for(kind, target)
-    if target is not None and not compiled:
+    simple = refusing_dense_scales([] if target is None else [load_target(target)])
+    if target is not None and not compiled and not simple:
         raise InputError(
             f"nothing in format {', '.join(kinds)} is compiled for a target",
             where="--target",
             hint="leave it out, or ask for --format vela",
         )
+    return simple
 
 
 def _default(kind: Format) -> tuple[Precision, ...]:
@@ -132,6 +137,7 @@ def _convert(
     x: Arrays | None,
     opset: int | None,
     target: str | None,
+    simple: tuple[str, ...],
     worker: Worker,
     progress: Progress,
 ) -> list[Sidecar]:
@@ -158,8 +164,14 @@ def _convert(
         for job in _jobs(source, paths, calibration, Path(name), opset):
             progress(f"converting to {job.format} {job.precision}", len(made), len(paths))
             derived = job.precision in EXPORTERS.get(job.format).derived
+            whole = replace(
+                job,
+                master=masters[job.precision] if derived else None,
+                target=target,
+                dense_one_scale=simple,
+            )
             sidecar = export(
-                replace(job, master=masters[job.precision] if derived else None, target=target),
+                whole,
                 reference_x=_first(x),
                 worker=worker,
             )

@@ -27,7 +27,7 @@ def stages_of(resources: Resources, machine: dict[str, object]) -> list[Stage]:
         ),
         train.stage(fingerprint(recipe.model.name, root), training),
         *compress.stages(recipe.compress, resources.targets, training["train"], recipe.seed, root),
-        *(export.stage(one, recipe, model) for one in files),
+        *(export.stage(one, recipe, model, resources.targets) for one in files),
     ]
     for one in files:
         made += assess.stages(one, recipe, resources.targets, machine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from edgekit.pipeline.stage import Result, Stage, StageContext
 from edgekit.pipeline.stages.compress import OUTPUTS_FILE
 from edgekit.pipeline.stages.data import CALIBRATION_FILE
 from edgekit.pipeline.stages.train import MODEL_FILE
+from edgekit.profiling.dense_scales import refusing_dense_scales
 from edgekit.profiling.targets import load_target
 from edgekit.schema.artifact import Preprocessing
 from edgekit.schema.names import SUFFIX_OF, Format, Precision
 from edgekit.schema.plan import load_plan
 from edgekit.schema.recipe import Recipe
+from edgekit.schema.target import Target
 
 _GATE_SAMPLES = 512
 _DERIVED: tuple[Precision, ...] = ("int8", "mixed")
@@ -89,12 +91,20 @@ def _is_native(recipe: Recipe) -> bool:
     return any(spec.args.get("engine") == "native" for spec in recipe.compress)
 
 
-def stage(one: Wanted, recipe: Recipe, model: str) -> Stage:
-    """The stage that makes one model file from the Keras model of the stage `model`."""
+def stage(one: Wanted, recipe: Recipe, model: str, targets: Sequence[Target] = ()) -> Stage:
+    """The stage that makes one model file from the Keras model of the stage `model`.
+
+    Args:
+        one: the file.
+        recipe: that asks for it.
+        model: name of a stage.
+        targets: of the recipe: some take dense layers with one scale only.
+    """
+    simple = refusing_dense_scales(targets) if one.key == "tflite-int8" else ()
     return Stage(
         name=f"export-{one.key}",
         group="export",
-        function=_run(one, model),
+        function=_run(one, model, simple),
         inputs=("data", model, "reference", *one.masters),
         settings={
             "format": one.format,
@@ -102,6 +112,7 @@ def stage(one: Wanted, recipe: Recipe, model: str) -> Stage:
             "opset": one.opset,
             "native": one.native,
             **({"target": load_target(one.target).model_dump(mode="json")} if one.target else {}),
+            **({"dense_one_scale": list(simple)} if simple else {}),
             "file": one.file_name(recipe.name),
             "limits": recipe.verify.limits_for(one.precision).model_dump(mode="json"),
         },
@@ -109,7 +120,7 @@ def stage(one: Wanted, recipe: Recipe, model: str) -> Stage:
     )
 
 
-def _run(one: Wanted, model: str) -> Callable[[StageContext], Result]:
+def _run(one: Wanted, model: str, simple: tuple[str, ...]) -> Callable[[StageContext], Result]:
     def run(context: StageContext) -> Result:
         from edgekit.export.exporter import ExportJob, export
 
@@ -134,6 +145,7 @@ def _run(one: Wanted, model: str) -> Callable[[StageContext], Result]:
             opset=one.opset,
             plan=plan,
             target=one.target,
+            dense_one_scale=simple,
         )
         sidecar = export(
             job,
