@@ -53,6 +53,7 @@ _NETWORKS: list[tuple[str, Callable[..., Graph]]] = [
     (rf"posenet_mobilenet{_SIDES}", vision.posenet_mobilenet),
     (rf"face_det_lite{_SIDES}", vision.face_det_lite),
     (rf"foot_track_net{_SIDES}", vision.foot_track_net),
+    (r"resnet50-v2-7", vision.resnet50_v2),
     (r"resnext26_32x4d", vision.resnext26),
     (r"repvgg_a0_person_reid_(?P<embedding>\d+)", vision.repvgg_a0_person),
     (r"arcface_r50", vision.arcface_r50),

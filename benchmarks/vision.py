@@ -234,3 +234,18 @@ def shufflenet_v2(channels: str) -> Graph:
             )
             x = net.reshape(shuffled, height, columns, both)
     return net.classifier(net.conv(x, 1024, 1))
+
+
+def resnet50_v2() -> Graph:
+    """ResNet-50 of the second form (He et al. 2016), as ONNX's model zoo has it from Gluon."""
+    net = Layers()
+    x = net.pool(net.conv(net.input(224, 224, 3), 64, 7, 2), 3, 2)
+    for stage, repeats in enumerate((3, 4, 6, 3)):
+        width = 64 * 2**stage
+        for index in range(repeats):
+            stride = 2 if stage and not index else 1
+            ready = net.shift(net.scale(x))
+            inner = net.conv(net.conv(ready, width, 1), width, 3, stride)
+            inner = net.conv(inner, 4 * width, 1, act="linear")
+            x = net.add(x if index else net.conv(ready, 4 * width, 1, stride, "linear"), inner)
+    return net.classifier(net.shift(net.scale(x)))

@@ -45,7 +45,7 @@ PUBLISHED = [
     ("efficientvit_b2 224", 1600, 24.3), ("mobilebert 384", None, 24.6),
     ("hrnet_pose 256x192", 7700, 28.5), ("posenet_mobilenet 513x257", None, 3.31),
     ("face_det_lite 480x640", None, 0.878), ("foot_track_net 480x640", None, 2.53),
-    ("shufflenet_v2 48", 41, 1.37), ("shufflenet_v2 116", 146, 2.28),
+    ("shufflenet_v2 48", 41, 1.37), ("shufflenet_v2 116", 146, 2.28), ("resnet50-v2-7", 4100, 25.6),
 ]  # fmt: skip
 
 

@@ -186,6 +186,13 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ParameterSet((_ALL_MACS, ("op",))),
         ParameterSet((_ALL_MACS,)),
     ),
+    # Layer after layer through the host's memory, each started by a driver (Rockchip): activations
+    # pass it, weights are a small part of that.
+    "layers": (
+        ParameterSet(((*_MATRIX, "mac.matmul"), _DEPTHWISE, ("activation_byte",), ("op",))),
+        ParameterSet(((*_ALL_MACS, "mac.matmul"), ("activation_byte",), ("op",))),
+        ParameterSet(((*_ALL_MACS, "mac.matmul"),)),
+    ),
     # Weights come from a flash at every inference, and activations from a memory off the array.
     "streaming": (
         ParameterSet((_ALL_MACS, ("weight_byte",), ("activation_byte",))),
