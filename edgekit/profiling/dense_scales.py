@@ -20,4 +20,4 @@ def refusing_dense_scales(targets: Iterable[Target]) -> tuple[str, ...]:
 
 def _refuses(target: Target) -> bool:
     sets = (RULE_SETS.get(one.rules, where=target.name) for one in target.processors)
-    return any(dense_one_scale in rules.rules for rules in sets)
+    return any(one.id == dense_one_scale.id for rules in sets for one in rules.rules)

@@ -185,6 +185,9 @@ def test_stays_on_the_cpu(build: Build, rule: str) -> None:
         ("QUANTIZE", 3, False),
         ("FULLY_CONNECTED", 9, True),
         ("FULLY_CONNECTED", 12, False),
+        ("CONV_2D", 5, True),
+        ("CONV_2D", 6, False),
+        ("TRANSPOSE_CONV", 4, False),
     ],
 )
 def test_versions_of_operators_are_those_of_its_time(name: str, version: int, taken: bool) -> None:

@@ -126,8 +126,15 @@ def test_microcontrollers_have_no_kernels_of_uint8(rules: str, dtype: str, taken
         (convolution(stride_h=4, stride_w=1), {"small_strides"}),
         (convolution(stride_h=3, stride_w=3), set()),
         (convolution(name="DEPTHWISE_CONV_2D"), set()),
-        (convolution((3, 5), name="DEPTHWISE_CONV_2D"), {"depthwise_width"}),
+        (convolution((3, 5), name="DEPTHWISE_CONV_2D"), set()),
         (convolution(channels=(8, 16), name="DEPTHWISE_CONV_2D"), {"one_multiplier"}),
+        (convolution(channels=(1, 16), name="DEPTHWISE_CONV_2D"), set()),
+        (convolution(channels=(1, 16), name="DEPTHWISE_CONV_2D", dilation_h_factor=2),
+         {"one_multiplier"}),
+        (convolution(dilation_h_factor=2), {"no_dilation"}),
+        (convolution(version=3), set()),
+        (convolution(version=4), {"known_version"}),
+        (convolution(fused_activation_function="TANH"), {"fused_relu"}),
         (convolution(name="DEPTHWISE_CONV_2D", stride_h=2, dilation_h_factor=2),
          {"dilation_or_stride"}),
         (convolution(dtype="float32"), {"quantized"}),
@@ -135,6 +142,22 @@ def test_microcontrollers_have_no_kernels_of_uint8(rules: str, dtype: str, taken
 )  # fmt: skip
 def test_the_hexagon_delegates_restrictions(make: GraphMaker, rules: set[str]) -> None:
     assert set(broken(make, "hexagon")) == rules
+
+
+@pytest.mark.parametrize(
+    ("attributes", "rule"),
+    [
+        ({}, None),
+        ({"version": 4}, None),
+        ({"version": 5}, "known_version"),
+        ({"keep_num_dims": True}, "dense_form"),
+        ({"weights_format": "SHUFFLED4x16INT8"}, "dense_form"),
+    ],
+)
+def test_dense_layers_of_the_hexagon_delegate(attributes: dict[str, Any], rule: str | None) -> None:
+    make = GraphMaker((1, 8))
+    make.op("FULLY_CONNECTED", "dense", (1, 4), weights=((4, 8),), **attributes)
+    assert list(broken(make, "hexagon")) == ([rule] if rule else [])
 
 
 def test_the_hexagon_delegate_resizes_to_65() -> None:

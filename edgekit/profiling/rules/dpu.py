@@ -3,7 +3,7 @@
 channel_parallel is 16 and bank_depth 2048, by table 1 of UG1414 3.5 (2023). Smaller configurations
 (B512 to B3136) have fewer lanes and the same rules. The compiler moves what breaks a rule to the
 CPU. Restrictions of pooling, transposed and fully connected layers in that table are not checked.
-That scales are powers of two is from the same guide as remembered. Sums and products of maps are
+Scales are powers of two by the same guide ("Quantizing with Float Scale"). Sums and products are
 PG338's Elementwise-Sum and Elementwise-Multiply; that of reductions only the mean over a map is
 taken, and resizing by whole numbers, is as remembered from the compiler.
 
@@ -53,7 +53,7 @@ def int8_only(op: OpView) -> str | None:
 @rule(
     fix="quantize with Vitis AI's quantizer, or with power-of-two scales",
     severity="requantized",
-    source="https://docs.amd.com/r/en-US/ug1414-vitis-ai/Quantizing-the-Model",
+    source="https://docs.amd.com/r/en-US/ug1414-vitis-ai/Quantizing-with-Float-Scale",
 )
 def power_of_two_scales(op: OpView) -> str | None:
     """Scales are powers of two and zero points 0: the DPU rescales by shifts."""

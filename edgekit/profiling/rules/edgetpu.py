@@ -39,9 +39,11 @@ _MOST_RESIZED = 181 * 181  # 128x128 is mapped, 256x256 and 512x512 are not: iss
 _MOST_MEAN = 128 * 128  # 64x128 values are mapped, 256x128 are not: issue 461
 _MOST_TRANSPOSED = 100_000  # 196x3x85 is mapped, 784x3x85, the largest of three, is not: YOLOv5s
 _MOST_RESHAPED = 3_400_000  # 40x40x810 is mapped, 80x80x546 is not: issues 356 and 490
-# Newer versions of operators than TensorFlow Lite had in July 2021: QUANTIZE's third (a scale a
-# channel) is refused in issue 879, for FULLY_CONNECTED the ninth was the last.
-_NEWEST = {"FULLY_CONNECTED": 9, "QUANTIZE": 2}
+# Newer versions of operators than TensorFlow Lite had in July 2021: refused by compiler 16 are the
+# sixth of CONV_2D (issue 631), the fourth of TRANSPOSE_CONV (845) and the third of QUANTIZE (879).
+# Of FULLY_CONNECTED TensorFlow's register.cc had nine until 2022, GELU's second version and
+# DYNAMIC_UPDATE_SLICE among the others: the tenth is newer than the compiler in any case.
+_NEWEST = {"CONV_2D": 5, "FULLY_CONNECTED": 9, "QUANTIZE": 2, "TRANSPOSE_CONV": 3}
 _ISSUES = "https://github.com/google-coral/edgetpu/issues/"
 _QUANTIZE = "export with --precision int8: full integer quantization"
 
@@ -127,7 +129,7 @@ def dense_one_scale(op: OpView) -> str | None:
 def known_version(op: OpView) -> str | None:
     """Versions of operators are those of July 2021: a file with others is refused as a whole.
 
-    FULLY_CONNECTED has a version of at most 9, QUANTIZE of at most 2.
+    CONV_2D has a version of at most 5, FULLY_CONNECTED of 9, QUANTIZE of 2, TRANSPOSE_CONV of 3.
     """
     version = int(op.attribute("version", 1))
     return f"version {version}" if version > _NEWEST[op.op.name] else None

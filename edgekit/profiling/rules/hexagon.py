@@ -1,9 +1,14 @@
 """Qualcomm's Hexagon DSP through TensorFlow Lite's Hexagon delegate (Hexagon 680 to 690).
 
-The paddings of a PAD, which must be of zeros, are values and not looked at.
+By the delegate's own test, `IsNodeSupportedByHexagon` and `CheckOpVersion` in its utils.cc. Its
+README says more: that filters of depthwise convolutions are 3 wide, and their multiplier 1; the
+test asks for neither, and the builder has a form for 5x5. The paddings of a PAD, which must be of
+zeros, are values and not looked at. The delegate is deprecated; its code stands.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from edgekit.profiling.rules.base import OpView, RuleSet, first_of, geometry, rule, shape_text
 from edgekit.profiling.rules.edgetpu import dense_one_scale
@@ -17,7 +22,15 @@ SPACE_TO_DEPTH SPLIT STRIDED_SLICE SUB TANH TRANSPOSE TRANSPOSE_CONV
 _MOST_STRIDE = 3
 _MOST_RESIZED = 65
 _MOST_RANK = 4
-_DEPTHWISE_WIDTH = 3
+_SECOND = """
+ADD ARG_MAX ARG_MIN AVERAGE_POOL_2D CONCATENATION L2_NORMALIZATION LOGISTIC MAXIMUM MAX_POOL_2D MEAN
+MINIMUM MIRROR_PAD MUL PACK PAD QUANTIZE RELU RELU6 RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SLICE
+SOFTMAX SPACE_TO_DEPTH SPLIT STRIDED_SLICE SUB TANH TRANSPOSE TRANSPOSE_CONV
+"""
+_NEWEST = dict.fromkeys(_SECOND.split(), 2) | {
+    "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4,
+}  # fmt: skip
+_FOLDER = "https://github.com/tensorflow/tensorflow/blob/master/tensorflow/lite/delegates/hexagon/"
 
 
 @rule(fix="export with --precision int8: full integer quantization")
@@ -25,6 +38,16 @@ def quantized(op: OpView) -> str | None:
     """Only quantized operators are supported: activations are int8 or uint8."""
     maps = op.activations if op.op.name in ("ARG_MAX", "ARG_MIN") else op.maps
     return first_of(maps, ("int8", "uint8"))
+
+
+@rule(fix="convert with an older TensorFlow (2.5)")
+def known_version(op: OpView) -> str | None:
+    """Versions of operators are at most 2; of convolutions 3, of FULLY_CONNECTED 4.
+
+    Those without a second version are of the first: DEPTH_TO_SPACE, HARD_SWISH, NEG and RESHAPE.
+    """
+    version = int(op.attribute("version", 1))
+    return f"version {version}" if version > _NEWEST.get(op.op.name, 1) else None
 
 
 @rule(fix="merge axes before the layer")
@@ -43,20 +66,20 @@ def small_strides(op: OpView) -> str | None:
     return f"{found.stride[0]}x{found.stride[1]}"
 
 
-@rule("DEPTHWISE_CONV_2D", fix="use kernels of 3x3")
-def depthwise_width(op: OpView) -> str | None:
-    """The filter of a depthwise convolution is 3 wide."""
+@rule("CONV_2D", fix="leave the dilation out, or use a depthwise convolution")
+def no_dilation(op: OpView) -> str | None:
+    """A convolution has dilation 1, unless it is depthwise."""
     found = geometry(op)
-    if found is None or found.kernel[1] == _DEPTHWISE_WIDTH:
-        return None
-    return f"{found.kernel[0]}x{found.kernel[1]}"
+    return None if found is None or max(found.dilation) == 1 else f"dilation {max(found.dilation)}"
 
 
 @rule("DEPTHWISE_CONV_2D", fix="use depth_multiplier=1")
 def one_multiplier(op: OpView) -> str | None:
-    """The depth multiplier is 1."""
+    """The depth multiplier is 1, unless there is one input channel and no dilation."""
     found = geometry(op)
     if found is None or found.channels[0] == found.channels[1]:
+        return None
+    if found.channels[0] == 1 and max(found.dilation) == 1:
         return None
     return f"{found.channels[0]} channels become {found.channels[1]}"
 
@@ -69,13 +92,6 @@ def dilation_or_stride(op: OpView) -> str | None:
     return f"dilation {max(found.dilation)}, stride {max(found.stride)}" if both and found else None
 
 
-@rule("TRANSPOSE_CONV", fix="leave the dilation out")
-def no_dilated_transpose(op: OpView) -> str | None:
-    """A transposed convolution has dilation 1."""
-    found = geometry(op)
-    return None if found is None or max(found.dilation) == 1 else f"dilation {max(found.dilation)}"
-
-
 @rule("AVERAGE_POOL_2D", "L2_NORMALIZATION", "MAX_POOL_2D", fix="make the activation its own layer")
 def no_fused_activation(op: OpView) -> str | None:
     """Pools and L2 normalization have no fused activation."""
@@ -83,11 +99,37 @@ def no_fused_activation(op: OpView) -> str | None:
     return None if function == "NONE" else f"fused {function}"
 
 
-@rule("ADD", "MUL", "SUB", fix="use relu, relu6 or no activation")
+@rule("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL", "SUB",
+      fix="use relu, relu6 or no activation")  # fmt: skip
 def fused_relu(op: OpView) -> str | None:
-    """Fused activations of ADD, MUL and SUB are those of the ReLU family."""
+    """Fused activations are those of the ReLU family."""
     function = op.attribute("fused_activation_function", "NONE")
     return None if function == "NONE" or function.startswith("RELU") else f"fused {function}"
+
+
+@rule("FULLY_CONNECTED", fix="flatten before the dense layer, and bake its bias into the model")
+def dense_form(op: OpView) -> str | None:
+    """A dense layer has a constant bias or none, default weights, and keeps no dimensions."""
+    layout = op.attribute("weights_format", "DEFAULT")
+    if layout != "DEFAULT":
+        return f"weights in format {layout}"
+    if op.attribute("keep_num_dims"):
+        return "keep_num_dims is set"
+    return "the bias is computed" if any(t in op.activations for t in op.inputs[2:]) else None
+
+
+@rule("MEAN", "MIRROR_PAD", "PAD", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPLIT",
+      "STRIDED_SLICE", fix="bake axes, sizes and paddings into the model")  # fmt: skip
+def constant_parameters(op: OpView) -> str | None:
+    """Axes, sizes, begins and paddings are constant."""
+    return "they are computed" if len(op.activations) > 1 else None
+
+
+@rule("STRIDED_SLICE", fix="slice without new axes or ellipsis")
+def plain_slice(op: OpView) -> str | None:
+    """The slice has no ellipsis mask and no new-axis mask."""
+    masks = [name for name in ("ellipsis_mask", "new_axis_mask") if op.attribute(name, 0)]
+    return ", ".join(masks) or None
 
 
 @rule("RESIZE_BILINEAR", fix="resize to at most 65x65, or by nearest neighbour")
@@ -97,20 +139,20 @@ def small_resize(op: OpView) -> str | None:
     return f"to {shape_text(op.outputs[0])}" if max(sizes, default=1) > _MOST_RESIZED else None
 
 
+# A range of the weights is made of the first scale alone (ComputeMinAndMaxQuantValues).
+_DENSE = replace(dense_one_scale, source=_FOLDER + "builders/op_builder.h")
+
 RULES = RuleSet(
     name="hexagon",
     title="the Hexagon delegate",
     formats=("tflite",),
     fallback="litert-cpu",
     rules=(
-        quantized, four_dimensions, small_strides, depthwise_width, one_multiplier,
-        dilation_or_stride, no_dilated_transpose, no_fused_activation, fused_relu, small_resize,
-        dense_one_scale,
+        quantized, known_version, four_dimensions, small_strides, no_dilation, one_multiplier,
+        dilation_or_stride, no_fused_activation, fused_relu, dense_form, constant_parameters,
+        plain_slice, small_resize, _DENSE,
     ),
-    source=(
-        "https://github.com/tensorflow/tensorflow/blob/master/tensorflow/lite/delegates/hexagon/"
-        "README.md"
-    ),
+    source=_FOLDER + "utils.cc",
     takes=frozenset(_TAKES.split()),
     about=__doc__ or "",
 )  # fmt: skip

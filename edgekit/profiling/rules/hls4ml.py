@@ -2,8 +2,9 @@
 
 By hls4ml's documentation (1.x) and its maintainers' answers. The list is of the ONNX operators
 that its front ends read, or that its Keras layers become, as remembered. Whether all layers fit is
-a matter of the FPGA's size and of bit widths, which a rule about one layer cannot say. That the
-limit of 4096 holds for the values of a map in io_parallel too is as remembered (Vivado HLS 2020.1).
+a matter of the FPGA's size and of bit widths, which a rule about one layer cannot say. That
+any array in registers has at most 4096 values is a maintainer's answer (issue 1157): the products
+of a layer are one, and in io_parallel so are the values of a map.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ThresholdedRelu Transpose Unsqueeze Upsample
 _MOST_UNROLLED = 4096
 _STATUS = "https://fastmachinelearning.org/hls4ml/intro/status.html"
 _ISSUE = "https://github.com/fastmachinelearning/hls4ml/issues/1013"
-_IO = "https://fastmachinelearning.org/hls4ml/details.html"
+_IO = "https://github.com/fastmachinelearning/hls4ml/issues/1157"
 
 
 @rule(fix="fix the input shape before the export")

@@ -1,7 +1,8 @@
 """NVIDIA TensorRT (Jetson), reading ONNX: the parser's list of TensorRT 8.4 (JetPack 5).
 
-That activations have one scale a tensor, and that uint8 is refused, is from the developer guide of
-8.4 as remembered; that zero points are 0 is in the parser's list too.
+Quantized values are signed int8, and symmetric, by the guides of 8.4 and 10.11 ("Working with
+Quantized Types"); that zero points are 0 is in the parser's list too. That activations have one
+scale a tensor is from the guide of 8.4 as remembered.
 """
 
 from __future__ import annotations

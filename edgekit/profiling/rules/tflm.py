@@ -35,7 +35,11 @@ def static_shapes(op: OpView) -> str | None:
     return broken_dimensions([*op.inputs, *op.outputs])
 
 
-@rule(fix="export with --precision int8 (or fp32): float weights behind int8 are not implemented")
+@rule(
+    fix="export with --precision int8 (or fp32): float weights behind int8 are not implemented",
+    source="https://github.com/tensorflow/tflite-micro/blob/main/tensorflow/lite/micro/kernels/"
+    "fully_connected.cc",
+)
 def no_hybrid(op: OpView) -> str | None:
     """Weights and activations are both int8, both float, or int8 weights with int16 activations."""
     precision = op.view.op_precision(op.op)
@@ -46,10 +50,10 @@ def no_hybrid(op: OpView) -> str | None:
 @rule(
     *_COMPUTING,
     fix="convert again to int8: uint8 is the quantization of TensorFlow 1",
-    source="https://github.com/tensorflow/tflite-micro/tree/main/tensorflow/lite/micro/kernels",
+    source="https://github.com/tensorflow/tflite-micro/pull/428",
 )
 def signed_kernels(op: OpView) -> str | None:
-    """Kernels that compute are for float32, int8 and int16: those for uint8 were taken out."""
+    """Kernels that compute are for float32, int8 and int16: those for uint8 went in August 2021."""
     return first_of(op.maps, ("float32", "int8", "int16", "int32", "int64", "bool"))
 
 
