@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from edgekit.graph.types import Graph, Op, Tensor
+from edgekit.graph.types import Graph, Op
 from edgekit.graph.zero_channels import without_zero_channels
-from edgekit.schema.names import Precision
+from edgekit.profiling.fusion import onnxruntime, openvino
+from edgekit.profiling.fusion.types import Fusion
+from edgekit.profiling.links import Links
+from edgekit.schema.names import Format, Precision
 from edgekit.schema.target import Target
 
 WEIGHTED = frozenset({"conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"})
-_CONVOLUTIONS = frozenset({"conv", "pointwise", "depthwise"})
-_FOLLOWERS = frozenset({"activation", "elementwise", "normalization"})
-_QUANTIZERS = frozenset({"QuantizeLinear", "FakeQuantize"})
-_CONVERSIONS = frozenset({"DequantizeLinear", "Convert", "Cast", "CAST", "DEQUANTIZE"})
-_SIGMOIDS = frozenset({"Sigmoid", "LOGISTIC"})
-_MOST_PARTS = 8  # of a function that is written as several operators
+_FUSIONS: Mapping[Format, Callable[[Links], Fusion]] = {
+    "onnx": onnxruntime.fused,
+    "openvino": openvino.fused,
+}
 _BY_DTYPE: dict[str, Precision] = {
     "float32": "fp32",
     "float64": "fp32",
@@ -54,7 +55,7 @@ def _in_halves(graph: Graph) -> Graph:
     return replace(graph, tensors=half)
 
 
-class GraphView:
+class GraphView(Links):
     """Derived facts of one graph, each found once.
 
     Args:
@@ -62,58 +63,9 @@ class GraphView:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+        super().__init__(graph)
         self.found: dict[Hashable, Any] = {}  # what others derive from it, by a key of theirs
         self._precisions: dict[int, Precision] = {}
-
-    def tensors(self, indices: tuple[int, ...]) -> list[Tensor]:
-        """The tensors at `indices`."""
-        return [self.graph.tensors[index] for index in indices]
-
-    @cached_property
-    def producers(self) -> Mapping[int, Op]:
-        """The operator that makes a tensor."""
-        return {index: op for op in self.graph.ops for index in op.outputs}
-
-    @cached_property
-    def consumers(self) -> Mapping[int, list[Op]]:
-        """The operators that read a tensor."""
-        found: dict[int, list[Op]] = {}
-        for op in self.graph.ops:
-            for index in set(op.inputs):
-                found.setdefault(index, []).append(op)
-        return found
-
-    @cached_property
-    def constants(self) -> frozenset[int]:
-        """Tensors whose values are known before the first run: weights and what is made of them."""
-        known = {tensor.index for tensor in self.graph.tensors if tensor.constant}
-        for op in self.graph.ops:
-            if op.inputs and all(index in known for index in op.inputs):
-                known.update(op.outputs)
-        return frozenset(known)
-
-    def activations_in(self, op: Op) -> list[Tensor]:
-        """Inputs that change from run to run."""
-        return [t for t in self.tensors(op.inputs) if t.index not in self.constants]
-
-    def weights_in(self, op: Op) -> list[Tensor]:
-        """Constant inputs, in the dtype that the file stores them in."""
-        return [self._stored(t) for t in self.tensors(op.inputs) if t.index in self.constants]
-
-    def _stored(self, tensor: Tensor) -> Tensor:
-        # Weights may pass through a dequantize, a cast or a reshape before they are used.
-        for _ in range(len(self.graph.ops)):
-            maker = self.producers.get(tensor.index)
-            if maker is None or not maker.inputs:
-                break
-            tensor = self.graph.tensors[maker.inputs[0]]
-        return tensor
-
-    @cached_property
-    def explicit_quantization(self) -> bool:
-        """Whether the file states its quantization as operators (ONNX QDQ, OpenVINO)."""
-        return any(op.name in _QUANTIZERS for op in self.graph.ops)
 
     def op_precision(self, op: Op) -> Precision:
         """The precision that an operator computes in.
@@ -152,70 +104,18 @@ class GraphView:
         return next(iter(found)) if len(found) == 1 else "mixed"
 
     @cached_property
-    def free(self) -> frozenset[int]:
-        """Operators that cost nothing of their own at run time.
+    def fusion(self) -> Fusion:
+        """What the runtime of the file's format makes of its operators; .tflite files come fused.
 
-        Those on constants are computed once, before the first run. In ONNX and OpenVINO files the
-        runtime fuses quantize and dequantize pairs, and an activation, a bias, a scale or a
-        normalization whose only other inputs are constant, into the operator before them; so does
-        x * sigmoid(x), SiLU in two operators, in OpenVINO what else is a function of x, and a
-        padding into the convolutions after it. TFLite files come fused.
+        Operators on constants are computed once, before the first run.
         """
-        free = {op.index for op in self.graph.ops if set(op.outputs) <= self.constants}
-        if self.graph.format == "tflite":
-            return frozenset(free)
-        ports = {port.tensor for port in (*self.graph.inputs, *self.graph.outputs)}
-        hosts: set[int] = set()  # operators that others are fused into, and the fused themselves
-        for op in self.graph.ops:
-            if op.index in free:
-                continue
-            if op.name in _QUANTIZERS | _CONVERSIONS and not ports & {*op.inputs, *op.outputs}:
-                free.add(op.index)
-                hosts.add(op.index)
-                continue
-            if op.kind in WEIGHTED:
-                hosts.add(op.index)
-                continue
-            if op.name == "Pad" and self._pads_convolutions(op):
-                free.add(op.index)
-                continue
-            sources = self.activations_in(op)
-            if op.kind not in _FOLLOWERS or len(sources) != 1:
-                continue
-            maker = self.producers.get(sources[0].index)
-            readers = self.consumers.get(sources[0].index, [])
-            together = [op] if len(readers) == 1 else self._together(op, sources[0].index, readers)
-            if maker is not None and maker.index in hosts and together:
-                free.update(one.index for one in together)
-                hosts.update(one.index for one in together)
-        return frozenset(free)
+        fused = _FUSIONS.get(self.graph.format)
+        if fused is not None:
+            return fused(self)
+        ops = self.graph.ops
+        return Fusion(frozenset(op.index for op in ops if set(op.outputs) <= self.constants))
 
-    def _pads_convolutions(self, op: Op) -> bool:
-        readers = self.consumers.get(op.outputs[0], [])
-        return bool(readers) and all(reader.kind in _CONVOLUTIONS for reader in readers)
-
-    def _together(self, op: Op, source: int, readers: list[Op]) -> list[Op]:
-        """What reads `source` with others and is computed with it in one; else nothing."""
-        if self.graph.format == "openvino":
-            return self._one_function(source, readers)
-        gates = self.consumers.get(op.outputs[0], [])
-        product = op.name in _SIGMOIDS and len(gates) == 1 and gates[0].kind == "elementwise"
-        return [op, gates[0]] if product and all(r in (op, gates[0]) for r in readers) else []
-
-    def _one_function(self, source: int, readers: list[Op]) -> list[Op]:
-        """Operators that compute one function of each value of a tensor, such as GELU in parts."""
-        found: list[Op] = []
-        inside, waiting = {source}, list(readers)
-        while waiting and len(found) < _MOST_PARTS:
-            ready = (o for o in waiting if {t.index for t in self.activations_in(o)} <= inside)
-            op = next(ready, None)
-            if op is None or op.kind not in _FOLLOWERS:
-                return []
-            found.append(op)
-            inside.update(op.outputs)
-            waiting = [one for one in waiting if one is not op]
-            if not waiting:
-                return found if len(found) > 1 else []
-            readers = self.consumers.get(op.outputs[0], [])
-            waiting += [one for one in readers if one not in waiting]
-        return []
+    @cached_property
+    def free(self) -> frozenset[int]:
+        """Operators that cost nothing of their own at run time."""
+        return self.fusion.free

@@ -203,9 +203,15 @@ def _elementwise(generator: np.random.Generator) -> Iterator[Network]:
         for number in range(10 if binary in ("add", "mul") else 4):
             side, channels = _plane(generator)
             network = Network(f"{binary}-{number}", (1, side, side, channels), binary)
-            last, row = 0, network.mean(0) if number % 2 else 0
+            first = last = _laid_out(network, 0)
+            row = network.mean(first) if number % 2 else first
+            inner = []
             for _ in range(4):
-                last = network.binary(binary, _laid_out(network, last), row)
+                inner.append(_laid_out(network, last))
+                last = network.binary(binary, inner[-1], row)
+            _laid_out(network, last)
+            if number % 4 > 1:  # what others read too is not computed within a convolution
+                network.concat(inner)
             yield network
 
 
@@ -227,10 +233,11 @@ def _moving(generator: np.random.Generator) -> Iterator[Network]:
             yield network
         side, channels = _plane(generator)
         network = Network(f"mean-{number}", (1, side, side, channels), "mean")
-        network.mean(network.binary("mul", _laid_out(network, 0), network.mean(0)))
+        first = _laid_out(network, 0)
+        network.mean(network.binary("mul", _laid_out(network, first), network.mean(first)))
         yield network
         network = Network(f"mean-channels-{number}", (1, side, side, channels), "mean")
-        last = 0
+        last = _laid_out(network, 0)
         for _ in range(2):
             mean = network.mean_channels(last)
             last = network.binary("sub", last, mean)
@@ -238,7 +245,7 @@ def _moving(generator: np.random.Generator) -> Iterator[Network]:
     for number in range(8):
         side, channels = _plane(generator)
         network = Network(f"concat-{number}", (1, side, side, channels), "concat")
-        parts = [0]
+        parts = [_laid_out(network, 0)]
         for _ in range(3):
             parts.append(_laid_out(network, network.concat([parts[-1], parts[0]])))
         yield network
@@ -265,10 +272,18 @@ def _moving(generator: np.random.Generator) -> Iterator[Network]:
 
 
 def _scores(generator: np.random.Generator) -> Iterator[Network]:
-    """The end of a classifier."""
+    """The end of a classifier, and whole classifiers of a few values."""
     for number, classes in enumerate((10, 100, 1000)):
         network = Network(f"scores-{number}", (1, _width(generator, 32, 512)), "dense")
         network.unary("softmax", network.dense(0, classes, "none"))
+        yield network
+    for number, layers in enumerate((1, 1, 2, 3, 4, 6, 8, 12)):
+        network = Network(f"scores-tiny-{number}", (1, _width(generator, 3, 64)), "dense")
+        last, width = 0, round(_log_uniform(generator, 4, 64))
+        for _ in range(layers):
+            last = network.dense(last, width)
+        classes = int(generator.integers(2, 11))
+        network.unary("softmax", network.dense(last, classes, "none"))
         yield network
 
 

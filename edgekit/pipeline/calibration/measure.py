@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +42,9 @@ _UNSIGNED = {
 }  # fmt: skip
 _EVERY = 4
 _EARLY = 0.5  # where in the order the last composite comes
-_RUNS_SHARE = 0.4  # of the time; the rest writes and loads files
+_RUNS_SHARE = 0.3  # of the time; the rest writes and loads files
 _RUNS_S = (0.004, 0.2)  # of one network
-_TURNS = 2
+_TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -142,8 +141,9 @@ def measure(
 ) -> list[Series]:
     """Measures the networks in each setting; settings of one file type share the files.
 
-    All are measured in turns, so that what else the device does in some minutes is not taken for
-    what some networks cost: the median of the turns counts.
+    A network is measured in all settings before the next one, and all networks are measured in
+    turns, so that what else the device does in some seconds or minutes is not taken for what some
+    networks or settings cost: the median of the turns counts.
 
     Args:
         device: what runs them.
@@ -152,42 +152,34 @@ def measure(
         journal: what is known already, and what is added to it.
         progress: receives what is being measured.
     """
-    everything, whole = networks()
+    plan, whole = networks()
     groups: dict[tuple[str, Precision], list[Setting]] = {}
     for setting in settings:
         groups.setdefault((setting.runtime, setting.precision), []).append(setting)
-    plans = {
-        (runtime, precision): [
-            network
-            for network in everything
-            if not network.unsigned or (precision == "int8" and FORMATS[runtime] == "tflite")
-        ]
-        for runtime, precision in groups
-    }
     gathered = {setting: _Gathered() for setting in settings}
-    share = seconds / (len(groups) * _TURNS)
-    for turn, (number, (kind, members)) in product(range(_TURNS), enumerate(groups.items())):
-        runtime, precision = kind
-        each = share * _RUNS_SHARE / (len(plans[kind]) * len(members))
-        runs = min(max(each, _RUNS_S[0]), _RUNS_S[1])
-        start = time.monotonic()
-        for count, network in enumerate(plans[kind]):
-            late = turn == 0 and time.monotonic() - start > share
+    each = seconds * _RUNS_SHARE / (_TURNS * len(plan) * len(settings))
+    runs = min(max(each, _RUNS_S[0]), _RUNS_S[1])
+    start = time.monotonic()
+    for turn in range(_TURNS):
+        for count, network in enumerate(plan):
+            late = turn == 0 and time.monotonic() - start > seconds / _TURNS
             if late and count >= _LEAST_NETWORKS:
-                plans[kind] = plans[kind][:count]
+                plan = plan[:count]
                 break
-            done = (turn * len(groups) + number + count / len(plans[kind])) / len(groups) / _TURNS
-            progress(f"{runtime} {precision}: {network.name}", done, 1.0)
-            with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-                path = write_network(
-                    network, FORMATS[runtime], Path(folder), quantized=precision == "int8"
-                )
-                view = GraphView(read_graph(path)) if turn == 0 else None
-                for setting in members:
-                    entry = journal.get(setting, network.name, turn) or _entry(
-                        device, journal, setting, network.name, turn, path, runs
+            progress(network.name, (turn + count / len(plan)) / _TURNS, 1.0)
+            for (runtime, precision), members in groups.items():
+                if network.unsigned and (precision != "int8" or FORMATS[runtime] != "tflite"):
+                    continue
+                with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+                    path = write_network(
+                        network, FORMATS[runtime], Path(folder), quantized=precision == "int8"
                     )
-                    gathered[setting].add(network, view, entry)
+                    view = GraphView(read_graph(path)) if turn == 0 else None
+                    for setting in members:
+                        entry = journal.get(setting, network.name, turn) or _entry(
+                            device, journal, setting, network.name, turn, path, runs
+                        )
+                        gathered[setting].add(network, view, entry)
     return [gathered[setting].series(setting, whole) for setting in settings]
 
 

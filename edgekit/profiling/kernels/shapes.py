@@ -11,6 +11,7 @@ from edgekit.profiling.work import Work
 
 _TRANSPOSED = ("TRANSPOSE_CONV", "ConvTranspose", "Backprop")
 UNSIGNED = ".uint8"
+FLOATS = ".float"
 WEIGHTS = "weights"
 _LEAST = 1e-3
 _TILE = 16  # float32 values in the widest vector of a CPU
@@ -22,13 +23,16 @@ class KernelShape:
 
     Attributes:
         kernel: the class for operators that multiply matrices, else the operator's name; with
-            `UNSIGNED` behind it in .tflite files of uint8, which have kernels of their own.
+            `UNSIGNED` behind it in .tflite files of uint8, which have kernels of their own, and
+            with `FLOATS` if it computes floats in a file of integers.
         features: positive numbers. Convolutions: rows of the matrix (m), its depth (k) and columns
-            (n), taps of a filter, values read over values multiplied (the stride shows in it),
-            groups, and columns computed over wanted where tiles are 16 wide. Others: values
-            written, values read over written, length of the last axis, and values of the smallest
-            input over written. `WEIGHTS`, what fetching them costs: MB of weights in the whole
-            network, which decide what caches hold.
+            (n), groups, taps of a filter, values read over values multiplied (the stride shows in
+            it), columns computed over wanted where tiles are 16 wide, and the largest divisor of
+            16 in the columns and in the channels. Others: values written, values read over
+            written, length of the last axis, and values of the smallest input over written. Last,
+            in both: 1, and values that change their layout for its sake over those written.
+            `WEIGHTS`, what fetching them costs: MB of weights in the whole network, which decide
+            what caches hold.
     """
 
     kernel: str
@@ -42,21 +46,24 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
     written = max(1, sum(tensor.elements for tensor in outputs))
     read = max(1, sum(tensor.elements for tensor in sources))
     suffix = UNSIGNED if _unsigned(view, sources) else ""
+    suffix += FLOATS if op.index in view.fusion.floats else ""
+    moved = 1 + view.fusion.moved.get(op.index, 0) / written
     if op.kind not in WEIGHTED or gemm is None:
         inner = _inner(view, outputs or sources)
-        smallest = min((t.elements for t in sources), default=1)
-        features: tuple[float, ...] = (written, read / written, inner, max(1, smallest) / written)
-        return KernelShape(op.name + suffix, features)
+        smallest = max(1, min((t.elements for t in sources), default=1))
+        features: tuple[float, ...] = (written, read / written, inner, smallest / written, moved)
+        return KernelShape(view.fusion.names.get(op.index, op.name) + suffix, features)
     name: str = "transposed" if any(word in op.name for word in _TRANSPOSED) else op.kind
     if name in ("dense", "matmul"):
         # One row is read as fast as the memory gives its weights; more rows multiply matrices.
         name = "dense_rows" if name == "dense" and gemm.m > 1 else name
-        features = (gemm.m, gemm.k, gemm.n, gemm.groups, _fill(gemm.n))
+        features = (gemm.m, gemm.k, gemm.n, gemm.groups, *_tiles(gemm.k, gemm.n), moved)
         return KernelShape(name + suffix, features)
     taps = _taps(view, op)
     fresh = read / max(1.0, gemm.m * gemm.groups * gemm.k / taps)
     columns = gemm.groups if gemm.k == taps and gemm.n == 1 else gemm.n
-    features = (gemm.m, gemm.k, gemm.n, gemm.groups, taps, fresh, _fill(columns))
+    tiles = _tiles(gemm.k // taps, columns)
+    features = (gemm.m, gemm.k, gemm.n, gemm.groups, taps, fresh, *tiles, moved)
     return KernelShape(name + suffix, features)
 
 
@@ -70,9 +77,10 @@ def _unsigned(view: GraphView, sources: list[Tensor]) -> bool:
     return view.graph.format == "tflite" and bool(sources) and sources[0].dtype == "uint8"
 
 
-def _fill(columns: int) -> float:
-    """Columns that a kernel computes over those that are wanted."""
-    return math.ceil(columns / _TILE) * _TILE / columns
+def _tiles(channels: int, columns: int) -> tuple[float, ...]:
+    """Columns computed over those wanted, and what columns and channels are multiples of."""
+    computed = math.ceil(columns / _TILE) * _TILE
+    return computed / columns, math.gcd(columns, _TILE), math.gcd(max(1, channels), _TILE)
 
 
 def weights_shape(view: GraphView) -> KernelShape:

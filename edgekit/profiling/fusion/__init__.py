@@ -1,0 +1,1 @@
+"""What runtimes make of a file's operators: which they fuse, and which they add."""

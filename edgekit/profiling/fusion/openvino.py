@@ -1,0 +1,134 @@
+"""What OpenVINO makes of an IR file's operators on a CPU.
+
+Convolutions and dense layers take what follows them up to a quantization: factors, biases, one sum
+with a tensor of floats, activations. Other chains of elementwise operators, with the quantizations
+in them, become one generated kernel. Images lie in memory with their channels last, so that
+transposing them only renames axes.
+"""
+
+from __future__ import annotations
+
+from edgekit.graph.types import Op
+from edgekit.profiling.fusion.types import Fusion
+from edgekit.profiling.links import Links
+
+_WEIGHTED = frozenset({"conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"})
+_CONVOLUTIONS = frozenset({"conv", "pointwise", "depthwise"})
+_ELEMENTWISE = frozenset({"activation", "elementwise", "normalization"})
+_CONVERSIONS = frozenset({"FakeQuantize", "Convert"})
+_SUMS = frozenset({"Add"})
+_MOST_PARTS = 8  # of a function that is written as several operators
+_IN_ORDER = frozenset({"StridedSlice", "Slice"})  # want the axes where they are named
+
+
+def fused(links: Links) -> Fusion:
+    """What becomes of the operators of an OpenVINO IR file."""
+    walk = _Walk(links)
+    for op in links.graph.ops:
+        if op.index not in walk.free:
+            walk.visit(op)
+    return Fusion(frozenset(walk.free))
+
+
+class _Walk:
+    """Follows operators in order."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self.free = {op.index for op in links.graph.ops if set(op.outputs) <= links.constants}
+        self._hosts: set[int] = set()  # tensors of operators that take what follows
+        self._summable: set[int] = set()  # of those, that take a sum yet
+        self._chains: set[int] = set()  # tensors of elementwise kernels
+        self._seen: set[tuple[object, ...]] = set()
+
+    def visit(self, op: Op) -> None:
+        links = self._links
+        if self._again(op):
+            self.free.add(op.index)
+        elif op.kind in _WEIGHTED:
+            self._hosts |= {*op.outputs}
+            self._summable |= {*op.outputs} if op.kind in _CONVOLUTIONS else set()
+        elif op.name in _CONVERSIONS:
+            self._converts(op)
+        elif op.name == "Pad" and _pads_convolutions(links, op):
+            self.free.add(op.index)
+        elif op.name == "Transpose" and self._renames(op):
+            self.free.add(op.index)
+            for one in (self._hosts, self._chains):
+                one |= {*op.outputs} if op.inputs[0] in one else set()
+        elif op.kind in _ELEMENTWISE and op.name != "Softmax" and not self._joins(op):
+            self._chains |= {*op.outputs}
+
+    def _again(self, op: Op) -> bool:
+        """Whether another operator computes the very same."""
+        key = (op.name, op.inputs, repr(sorted(op.attributes.items())))
+        again = key in self._seen
+        self._seen.add(key)
+        return again
+
+    def _converts(self, op: Op) -> None:
+        if self._links.ports & {*op.inputs, *op.outputs}:
+            return
+        self.free.add(op.index)
+        for one in (self._hosts, self._chains):
+            one |= {*op.outputs} if op.inputs[0] in one else set()
+
+    def _renames(self, op: Op) -> bool:
+        """Whether a transposition only says in which order the axes of an image are named."""
+        readers = self._links.consumers.get(op.outputs[0], [])
+        maker = self._links.producers.get(op.inputs[0])
+        near = [*readers, *([maker] if maker is not None else [])]
+        image = len(self._links.graph.tensors[op.outputs[0]].shape) == 4
+        return image and not any(one.name in _IN_ORDER for one in near)
+
+    def _joins(self, op: Op) -> bool:
+        """Whether an elementwise operator becomes part of a kernel before it."""
+        links = self._links
+        sources = [tensor.index for tensor in links.activations_in(op)]
+        alone = [s for s in sources if len(links.consumers.get(s, [])) == 1]
+        if len(sources) == 1 and sources[0] in self._hosts:
+            readers = links.consumers.get(sources[0], [])
+            together = [op] if alone else _one_function(links, sources[0], readers)
+            if together:
+                self.free |= {one.index for one in together}
+                self._hosts |= {*together[-1].outputs}
+                if sources[0] in self._summable and op.name != "Round":  # that ends as integers
+                    self._summable |= {*together[-1].outputs}
+                return True
+        summed = [s for s in alone if s in self._summable]
+        if op.name in _SUMS and len(sources) > 1 and summed and self._same_shape(sources):
+            self.free.add(op.index)
+            self._hosts |= {*op.outputs}
+            return True
+        if any(source in self._chains for source in alone):
+            self.free.add(op.index)
+            self._chains |= {*op.outputs}
+            return True
+        return False
+
+    def _same_shape(self, tensors: list[int]) -> bool:
+        return len({self._links.graph.tensors[index].shape for index in tensors}) == 1
+
+
+def _pads_convolutions(links: Links, op: Op) -> bool:
+    readers = links.consumers.get(op.outputs[0], [])
+    return bool(readers) and all(reader.kind in _CONVOLUTIONS for reader in readers)
+
+
+def _one_function(links: Links, source: int, readers: list[Op]) -> list[Op]:
+    """Operators that compute one function of each value of a tensor, such as GELU in parts."""
+    found: list[Op] = []
+    inside, waiting = {source}, list(readers)
+    while waiting and len(found) < _MOST_PARTS:
+        ready = (o for o in waiting if {t.index for t in links.activations_in(o)} <= inside)
+        op = next(ready, None)
+        if op is None or op.kind not in _ELEMENTWISE:
+            return []
+        found.append(op)
+        inside.update(op.outputs)
+        waiting = [one for one in waiting if one is not op]
+        if not waiting:
+            return found if len(found) > 1 else []
+        readers = links.consumers.get(op.outputs[0], [])
+        waiting += [one for one in readers if one not in waiting]
+    return []

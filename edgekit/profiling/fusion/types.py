@@ -1,0 +1,23 @@
+"""What a runtime computes of a file's operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """What becomes of operators, by their index.
+
+    Attributes:
+        free: those that cost nothing of their own at run time: fused into others, or computed once.
+        names: the runtime's kernel where it computes other operators too.
+        floats: those that compute floats in a file of integers.
+        moved: values that change their layout before or after an operator, for its sake.
+    """
+
+    free: frozenset[int]
+    names: Mapping[int, str] = field(default_factory=dict)
+    floats: frozenset[int] = frozenset()
+    moved: Mapping[int, int] = field(default_factory=dict)

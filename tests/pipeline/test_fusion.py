@@ -1,0 +1,90 @@
+"""What edgekit believes that a runtime fuses, beside the graph that the runtime really made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from edgekit.graph.read import read_graph
+from edgekit.pipeline.calibration.files import write_network
+from edgekit.pipeline.calibration.measure import networks
+from edgekit.profiling.view import GraphView
+from edgekit.schema.names import Format
+
+_PLAIN = {
+    "QLinearConv": "Conv", "FusedConv": "Conv", "NhwcMaxPool": "MaxPool", "QLinearAdd": "Add",
+    "QLinearAveragePool": "AveragePool", "QLinearMul": "Mul", "QLinearSigmoid": "Sigmoid",
+    "QLinearGlobalAveragePool": "GlobalAveragePool", "QLinearSoftmax": "Softmax",
+    "QLinearConcat": "Concat", "QGemm": "Gemm", "FusedGemm": "Gemm", "MatMul": "Gemm",
+}  # fmt: skip
+_LAYOUT = {"ReorderInput", "ReorderOutput", "Transpose", "Reshape", "Flatten"}
+
+
+def _written(name: str, kind: Format, folder: Path, *, quantized: bool) -> Path:
+    found = next(network for network in networks()[0] if network.name == name)
+    return write_network(found, kind, folder, quantized=quantized)
+
+
+def _live(path: Path) -> Counter[str]:
+    view = GraphView(read_graph(path))
+    live = [op for op in view.graph.ops if op.index not in view.free]
+    names = (view.fusion.names.get(op.index, op.name) for op in live)
+    return Counter(_PLAIN.get(name, name) for name in names if name not in _LAYOUT)
+
+
+def _onnxruntime_nodes(path: Path) -> list[str]:
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(path.with_suffix(".optimized"))
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    model = onnx.load(path.with_suffix(".optimized"))
+    return [node.op_type for node in model.graph.node]
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize(
+    "name", ["mobilenet-0", "inverted-0", "resnet-0", "inception-0", "vgg-0", "tiny-0", "tiny-1"]
+)
+def test_onnxruntime_runs_the_operators_that_are_not_fused(
+    name: str, tmp_path: Path, *, quantized: bool
+) -> None:
+    path = _written(name, "onnx", tmp_path, quantized=quantized)
+    nodes = _onnxruntime_nodes(path)
+    ran = Counter(_PLAIN.get(node, node) for node in nodes if node not in _LAYOUT)
+    assert _live(path) == ran
+
+
+@pytest.mark.parametrize("name", ["resnet-0", "inception-0", "densenet-0", "add-0"])
+def test_onnxruntime_changes_layouts_about_as_often(name: str, tmp_path: Path) -> None:
+    path = _written(name, "onnx", tmp_path, quantized=False)
+    changes = sum(node in ("ReorderInput", "ReorderOutput") for node in _onnxruntime_nodes(path))
+    found = len(GraphView(read_graph(path)).fusion.moved)
+    assert found == pytest.approx(changes, abs=1 + changes // 5)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize(
+    "name", ["mobilenet-0", "inverted-0", "resnet-0", "densenet-1", "efficient-0", "nasnet-0"]
+)
+def test_openvino_runs_the_operators_that_are_not_fused(
+    name: str, tmp_path: Path, *, quantized: bool
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    path = _written(name, "openvino", tmp_path, quantized=quantized)
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino.Core().compile_model(str(path), "CPU", options)
+    ran: Counter[str] = Counter()
+    for node in compiled.get_runtime_model().get_ops():
+        facts = node.get_rt_info()
+        if facts["originalLayersNames"].astype(str):
+            ran[facts["layerType"].astype(str)] += 1
+    live = _live(path)
+    assert live["Convolution"] + live["GroupConvolution"] == ran["Convolution"]
+    assert live["MaxPool"] + live["AvgPool"] == ran["Pooling"]
+    assert live["Concat"] == ran["Concatenation"]
+    elementwise = sum(live[one] for one in ("Add", "Multiply", "Sigmoid", "Relu", "Clamp"))
+    assert elementwise == pytest.approx(ran["Subgraph"] + ran["Eltwise"], abs=6)
