@@ -182,6 +182,13 @@ def store_activations_unsigned(graph: OnnxGraph, tensors: IoRecord) -> None:
     activations = _int8_activations(graph, tensors)
     if activations is None:
         return
+    ends = {
+        info.name: _neighbour(graph, info.name, forward=info in tensors.inputs)
+        for info in (*tensors.inputs, *tensors.outputs)
+        if info.name in activations
+    }
+    if None in ends.values():  # what only moves integers has no scale to turn them with
+        return
     _store_operands_unsigned(graph)
     for node in list(graph.graph.node):
         carries = node.input[0] if node.op_type == "DequantizeLinear" else node.output[0]
@@ -193,10 +200,10 @@ def store_activations_unsigned(graph: OnnxGraph, tensors: IoRecord) -> None:
                     node.input[index] = _unsigned(graph, name)
     for info in tensors.inputs:
         if info.name in activations:
-            _convert_input(graph, info.name)
+            _convert_input(graph, info.name, ends[info.name])
     for info in tensors.outputs:
         if info.name in activations:
-            _convert_output(graph, info.name)
+            _convert_output(graph, info.name, ends[info.name])
     graph.index()
 
 
@@ -257,8 +264,7 @@ def _requantize(
     ]
 
 
-def _convert_input(graph: OnnxGraph, name: str) -> None:
-    like = _neighbour(graph, name, forward=True)
+def _convert_input(graph: OnnxGraph, name: str, like: Any) -> None:
     inner = f"{name}__u8"
     for node in graph.graph.node:
         node.input[:] = [inner if i == name else i for i in node.input]
@@ -266,8 +272,7 @@ def _convert_input(graph: OnnxGraph, name: str) -> None:
         graph.graph.node.insert(0, node)
 
 
-def _convert_output(graph: OnnxGraph, name: str) -> None:
-    like = _neighbour(graph, name, forward=False)
+def _convert_output(graph: OnnxGraph, name: str, like: Any) -> None:
     inner = f"{name}__u8"
     for node in graph.graph.node:
         node.input[:] = [inner if i == name else i for i in node.input]
@@ -275,9 +280,14 @@ def _convert_output(graph: OnnxGraph, name: str) -> None:
     graph.graph.node.extend(_requantize(graph, inner, name, like, unsigned=False))
 
 
-def _neighbour(graph: OnnxGraph, name: str, *, forward: bool) -> Any:
+def _neighbour(graph: OnnxGraph, name: str, *, forward: bool) -> Any | None:
     """The quantize or dequantize node that a tensor reaches over moves."""
-    node = graph.readers[name][0] if forward else graph.maker[name]
-    while node.op_type in _MOVES:
-        node = graph.readers[node.output[0]][0] if forward else graph.maker[node.input[0]]
-    return node
+    reached = [name]
+    for tensor in reached:
+        maker = graph.maker.get(tensor)
+        nodes = graph.readers.get(tensor, []) if forward else [maker] if maker else []
+        for node in nodes:
+            if node.op_type == ("DequantizeLinear" if forward else "QuantizeLinear"):
+                return node
+            reached += node.output if forward else node.input
+    return None

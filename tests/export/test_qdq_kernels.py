@@ -249,3 +249,12 @@ def test_padding_is_of_integers_or_left_to_the_layer(
     assert ("Pad" in ops(made)) == (not left)
     if reader == "Conv":
         assert [op for op in kernels(made) if op not in ("Pad", "Clip")] == ["QLinearConv"]
+
+
+def test_what_only_moves_integers_keeps_its_type() -> None:
+    drawn = Quantized()
+    pads = drawn.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+    model, record = drawn.model(drawn.node("Pad", [drawn.x, pads]), (0.05, -128), (1, 3, 8, 8))
+    made = refined(model, record)
+    assert ops(made) == ["Pad"]
+    np.testing.assert_array_equal(run(made, samples(0)), run(model, samples(0)))

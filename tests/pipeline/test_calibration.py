@@ -70,6 +70,24 @@ def test_the_float_network_is_the_same_in_each_format(tmp_path: Path) -> None:
     assert len(macs) == 1
 
 
+@pytest.mark.parametrize("name", ["densenet-0", "efficient-0", "inception-0", "resnet-0"])
+def test_integers_stay_integers_in_onnx_runtime(tmp_path: Path, name: str) -> None:
+    """As in real exports: there are integer kernels for all that these networks have."""
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    plan, _ = networks()
+    (network,) = (one for one in plan if one.name == name)
+    path = write_network(network, "onnx", tmp_path, quantized=True)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    runtime.InferenceSession(str(path), options)
+    ops = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+    assert ops.count("QuantizeLinear") == ops.count("DequantizeLinear") == 1
+    assert ops.count("Transpose") <= 2  # of the input, and before the dense layer
+    assert "QLinearConv" in ops
+
+
 def test_names_of_networks_differ_and_any_beginning_has_both_sorts() -> None:
     plan, whole = networks()
     names = [network.name for network in plan]

@@ -1,7 +1,8 @@
 """Writes a measuring network as an .onnx file: float, or int8 by quantize and dequantize pairs.
 
-Layout and form are those of edgekit's own exports: channels first, activations unsigned, weights
-signed with a scale for each filter, a pair around every operator.
+Layout and form are those of edgekit's own exports: channels first, activations and the constants
+added to them unsigned, weights signed with a scale for each filter, a pair around every operator;
+integers are padded and clipped without one, by a layer where it can.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from edgekit.pipeline.calibration.weights import WEIGHT_SCALE, biases, weights
 _OPSET = 18
 _IR_VERSION = 9
 _UNSIGNED_ZERO = 128
+_ROW = 50  # integer in constants that are added to an activation
+_LIMITS = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
 _BINARY = {"add": "Add", "mul": "Mul", "sub": "Sub"}
 _UNARY = {"logistic": "Sigmoid", "tanh": "Tanh"}
 
@@ -39,15 +42,16 @@ class _Writer:
         self._constants: dict[str, Any] = {}
         self._of: dict[int, str] = {}  # name of a layer's tensor of floats
         self._integers_of: dict[int, str] = {}  # and of the integers that it comes from
+        self._margins: dict[int, int] = {}  # of paddings that the layers behind do
         self._quantizations = quantizations(network)
         self._made = 0
 
     def content(self) -> bytes:
         for number, layer in enumerate(self._network.layers):
-            self._of[number] = self._layer(number, layer)
+            self._place(number, layer)
         outputs = [
             self._helper.make_tensor_value_info(
-                self._of[n], self._float, _first(self._network.shape(n))
+                self._floats(n), self._float, _first(self._network.shape(n))
             )
             for n in self._network.outputs
         ]
@@ -63,24 +67,27 @@ class _Writer:
         model = self._helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
         return bytes(model.SerializeToString())
 
-    def _layer(self, number: int, layer: Layer) -> str:
-        """Adds a layer; returns the name of its tensor of floats."""
+    def _place(self, number: int, layer: Layer) -> None:
         if not self._quantized:
             name = "x" if layer.kind == "input" else self._made_by(number, layer)
-            return self._activated(layer, name)
-        quantization = self._quantizations[number]
+            self._of[number] = self._activated(layer, name)
+            return
         integers: Callable[[int, Layer], str] | None
         integers = getattr(self, f"_{layer.kind}_of_integers", None)
         if integers is not None:
             self._integers_of[number] = integers(number, layer)
-        else:
-            name = "x" if layer.kind == "input" else self._made_by(number, layer)
-            if not quantization.rectifies:
-                name = self._activated(layer, name)
-            pair = [name, *self._parameters(quantization)]
-            self._integers_of[number] = self._node("QuantizeLinear", pair)
-        pair = [self._integers_of[number], *self._parameters(quantization)]
-        return self._node("DequantizeLinear", pair)
+            return
+        name = "x" if layer.kind == "input" else self._made_by(number, layer)
+        pair = [name, *self._parameters(self._quantizations[number])]
+        stored = self._node("QuantizeLinear", pair)
+        self._integers_of[number] = self._clipped_integers(number, stored)
+
+    def _floats(self, number: int) -> str:
+        """The name of a layer's tensor of floats, made of integers if nothing has read it yet."""
+        if number not in self._of:
+            pair = [self._integers_of[number], *self._parameters(self._quantizations[number])]
+            self._of[number] = self._node("DequantizeLinear", pair)
+        return self._of[number]
 
     def _made_by(self, number: int, layer: Layer) -> str:
         make: Callable[[int, Layer], str] = getattr(self, f"_{layer.kind}", self._plain)
@@ -115,11 +122,22 @@ class _Writer:
             return name
         return self._clipped(name) if layer.activation == "relu6" else self._node("Relu", [name])
 
+    def _clipped_integers(self, number: int, stored: str) -> str:
+        """Limits the integers of an activation that do not end where it does."""
+        layer, quantization = self._network.layers[number], self._quantizations[number]
+        word = layer.kind if layer.kind in _LIMITS else layer.activation
+        if word not in _LIMITS or quantization.rectifies:
+            return stored
+        steps = np.rint(np.array(_LIMITS[word]) / quantization.scale)
+        ends = np.clip(steps + quantization.zero_point + _UNSIGNED_ZERO, 0, 255).astype(np.uint8)
+        limits = [self._constant(f"integer_{end}", np.array(end)) for end in ends]
+        return self._node("Clip", [stored, *limits])
+
     def _clipped(self, name: str) -> str:
         return self._node("Clip", [name, self._number(0.0), self._number(6.0)])
 
     def _inputs(self, layer: Layer) -> list[str]:
-        return [self._of[source] for source in layer.inputs]
+        return [self._floats(source) for source in layer.inputs]
 
     def _source(self, layer: Layer) -> Shape:
         return self._network.shape(layer.inputs[0])
@@ -163,6 +181,8 @@ class _Writer:
                 size, new = self._source(layer)[1 + axis], layer.shape[1 + axis]
                 total = max(0, (new - 1) * layer.stride + taps - size)
                 pads[axis], pads[axis + 2] = total // 2, total - total // 2
+        margin = self._margins.get(layer.inputs[0], 0)
+        pads = [size + margin for size in pads]
         return {"kernel_shape": list(layer.kernel), "strides": [layer.stride] * 2, "pads": pads}
 
     def _conv(self, number: int, layer: Layer) -> str:
@@ -230,9 +250,8 @@ class _Writer:
         name = f"row_{number}"
         if not self._quantized:
             return self._node(op, [*self._inputs(layer), self._constant(name, values)])
-        zero = self._constant("zero_int8", np.array(0, np.int8))
-        row = [self._constant(name, np.full(values.shape, 50, np.int8)),
-               self._number(ACTIVATION.scale), zero]  # fmt: skip
+        stored = self._constant(name, np.full(values.shape, _ROW + _UNSIGNED_ZERO, np.uint8))
+        row = [stored, *self._parameters(ACTIVATION)]
         constant = self._node("DequantizeLinear", row)
         return self._node(op, [*self._inputs(layer), constant])
 
@@ -283,24 +302,13 @@ class _Writer:
 
     def _mean(self, number: int, layer: Layer) -> str:
         del number
-        source = self._node("Transpose", self._inputs(layer), perm=[0, 2, 3, 1])
-        mean = self._node("ReduceMean", [source, self._integers(1, 2)], keepdims=1)
-        return self._node("Transpose", [mean], perm=[0, 3, 1, 2])
-
-    def _mean_of_integers(self, number: int, layer: Layer) -> str:
-        del number
-        (source,) = layer.inputs
-        one, zero = self._number(1.0), self._constant("zero_0", np.array(0, np.uint8))
-        moved = self._node("Transpose", [self._integers_of[source]], perm=[0, 2, 3, 1])
-        plain = self._node("DequantizeLinear", [moved, one, zero])
-        mean = self._node("ReduceMean", [plain, self._integers(1, 2)], keepdims=1)
-        stored = self._node("QuantizeLinear", [mean, one, zero])
-        return self._node("Reshape", [stored, self._integers(*_first(layer.shape))])
+        if self._quantized:
+            return self._node("GlobalAveragePool", self._inputs(layer))
+        return self._node("ReduceMean", [*self._inputs(layer), self._integers(2, 3)], keepdims=1)
 
     def _global_mean(self, number: int, layer: Layer) -> str:
         del number
-        source = self._node("Transpose", self._inputs(layer), perm=[0, 2, 3, 1])
-        return self._node("ReduceMean", [source, self._integers(1, 2)], keepdims=0)
+        return self._node("ReduceMean", [*self._inputs(layer), self._integers(2, 3)], keepdims=0)
 
     def _global_mean_of_integers(self, number: int, layer: Layer) -> str:
         mean = self._node("GlobalAveragePool", self._inputs(layer))
@@ -323,9 +331,22 @@ class _Writer:
 
     def _pad(self, number: int, layer: Layer) -> str:
         del number
+        return self._node("Pad", [*self._inputs(layer), self._margin(layer)])
+
+    def _pad_of_integers(self, number: int, layer: Layer) -> str:
+        (source,) = layer.inputs
+        quantization = self._quantizations[source]
+        able = {"conv", "depthwise", *(["max_pool"] if quantization.rectifies else [])}
+        readers = {other.kind for other in self._network.layers if number in other.inputs}
+        if readers and readers <= able:
+            self._margins[number] = layer.kernel[0]
+            return self._integers_of[source]
+        _, zero = self._parameters(quantization)
+        return self._node("Pad", [self._integers_of[source], self._margin(layer), zero])
+
+    def _margin(self, layer: Layer) -> str:
         margin = layer.kernel[0]
-        pads = self._integers(0, 0, margin, margin, 0, 0, margin, margin)
-        return self._node("Pad", [*self._inputs(layer), pads])
+        return self._integers(0, 0, margin, margin, 0, 0, margin, margin)
 
     def _slice(self, number: int, layer: Layer) -> str:
         del number
