@@ -164,7 +164,9 @@ def streamed_bytes(
         return 0
     if processor.rules == EDGETPU.name:
         return parameter_cache(view, placed, processor.name, cache).streamed
-    return max(0, _weight_bytes(loads, placed, processor.name) - cache)
+    held = _weight_bytes(loads, placed, processor.name)
+    beyond = max(0, held - cache)
+    return held if beyond and processor.swaps else beyond
 
 
 def _weight_bytes(loads: Sequence[Work], placed: Sequence[OpPlacement], processor: str) -> int:

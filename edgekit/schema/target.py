@@ -178,6 +178,9 @@ class Processor(Document):
     parameter_cache_bytes: int | None = Field(
         None, ge=0, description="weights beyond it are streamed over the link at every inference"
     )
+    swaps: bool = Field(
+        False, description="with weights beyond the cache, all are streamed: it loads part by part"
+    )
     link: Link | None = None
 
 

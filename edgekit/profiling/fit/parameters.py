@@ -119,7 +119,9 @@ def _pulled(groups: _Groups, vector: tuple[Parameter, ...]) -> ParameterSet:
 
 PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
     # Kernel after kernel: CPUs, and GPUs through OpenCL or Vulkan.
-    "cpu": (ParameterSet(_KERNELS), *_FEW),
+    "cpu": (ParameterSet(_KERNELS, pull=_PULL), *_FEW),
+    # A board with few measurements: those of the prior join its fit.
+    "cpu-joined": (ParameterSet(_KERNELS), *_FEW),
     "cpu-int8": (_pulled(_INTEGER_KERNELS, _VECTOR), *_FEW),
     # With pools and activations like elementwise operators: on one thread beside convolutions on
     # several (TensorFlow Lite of 2019), or without vector instructions (integers on x86).
@@ -172,8 +174,10 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ),
     ),
     # Arrays of multipliers that a compiler feeds from on-chip memory (Hailo): depthwise
-    # convolutions leave most lanes idle, and each layer has to be started.
+    # convolutions leave most lanes idle, attention is split into many parts, each layer has to be
+    # started, and what does not stay on the chip comes over its link.
     "array": (
+        ParameterSet((_MATRIX, _DEPTHWISE, ("mac.matmul",), ("op",), ("link",)), robust=True),
         ParameterSet((_MATRIX, _DEPTHWISE, ("op",)), robust=True),
         ParameterSet((_ALL_MACS, ("op",)), robust=True),
         ParameterSet((_ALL_MACS,)),

@@ -12,6 +12,7 @@ RULE_SETS: Registry[RuleSet] = Registry(
         "edgetpu": "edgekit.profiling.rules.edgetpu:RULES",
         "ethos-u55": "edgekit.profiling.rules.ethos_u:U55",
         "ethos-u85": "edgekit.profiling.rules.ethos_u:U85",
+        "hailo": "edgekit.profiling.rules.hailo:RULES",
         "hexagon": "edgekit.profiling.rules.hexagon:RULES",
         "hls4ml": "edgekit.profiling.rules.hls4ml:RULES",
         "litert-cpu": "edgekit.profiling.rules.litert_cpu:RULES",
