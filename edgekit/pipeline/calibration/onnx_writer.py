@@ -275,10 +275,9 @@ class _Writer:
         del number
         (source,) = self._inputs(layer)
         if self._quantized:
-            gate = self._node("HardSigmoid", [source], alpha=1 / 6, beta=0.5)
-        else:
-            moved = self._clipped(self._node("Add", [source, self._number(3.0)]))
-            gate = self._node("Mul", [moved, self._number(1 / 6)])
+            return self._node("HardSwish", [source])
+        moved = self._clipped(self._node("Add", [source, self._number(3.0)]))
+        gate = self._node("Mul", [moved, self._number(1 / 6)])
         return self._node("Mul", [source, gate])
 
     def _gelu(self, number: int, layer: Layer) -> str:
