@@ -55,6 +55,7 @@ class Tensor:
         constant: whether the file holds its values (weights).
         zero_channels: how many of its last axis are zero whatever the input, because the filters
             that make them are; 0 where the reader does not tell.
+        dead_channels: how many of these the file can do without (`edgekit.graph.dead_channels`).
     """
 
     index: int
@@ -64,6 +65,7 @@ class Tensor:
     quantization: Quantization | None = None
     constant: bool = False
     zero_channels: int = 0
+    dead_channels: int = 0
 
     @property
     def elements(self) -> int:

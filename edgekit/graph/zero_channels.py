@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.graph.dead_channels import dead_channels
 from edgekit.graph.types import Graph, Op, Tensor
 
 Values = Callable[[int], NDArray[Any]]
@@ -36,16 +37,30 @@ def with_zero_channels(graph: Graph, values: Values) -> Graph:
         graph: as read from a .tflite file.
         values: what the file holds for a constant tensor, by index.
     """
+    found = zero_channels(graph, values)
+    if not found:
+        return graph
+    dead = dead_channels(graph, found)
+    tensors = list(graph.tensors)
+    for index, zero in found.items():
+        gone = int(dead[index].sum()) if index in dead else 0
+        tensors[index] = replace(tensors[index], zero_channels=int(zero.sum()), dead_channels=gone)
+    return replace(graph, tensors=tuple(tensors))
+
+
+def zero_channels(graph: Graph, values: Values) -> dict[int, NDArray[np.bool_]]:
+    """Which channels of each tensor are always zero, for tensors that have some.
+
+    Args:
+        graph: as read from a .tflite file.
+        values: what the file holds for a constant tensor, by index; ValueError for packed ones.
+    """
     found: dict[int, NDArray[np.bool_]] = {}
     for op in graph.ops:
         zero = _zero_outputs(graph, op, values, found)
         if zero is not None and zero.any():
             found[op.outputs[0]] = zero
-    if not found:
-        return graph
-    counts = {index: int(zero.sum()) for index, zero in found.items()}
-    tensors = (replace(t, zero_channels=counts.get(t.index, 0)) for t in graph.tensors)
-    return replace(graph, tensors=tuple(tensors))
+    return found
 
 
 def without_zero_channels(graph: Graph) -> Graph:

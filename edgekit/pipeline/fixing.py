@@ -30,8 +30,9 @@ TOLERANCE = 0.02
 _ROUNDING = 1e-5
 _FOLLOWS = frozenset({"partition", "subgraph", "prediction"})
 """Rules that are broken by what other operators do."""
-_MILD = frozenset({"slow", "requantized"})
-"""Severities of what runs where it should."""
+_RANKS = {"hint": 0, "slow": 1, "requantized": 1}
+"""How grave a severity is; the others keep operators from running where they should."""
+_GRAVE = 2
 _MOST_REWRITES = 200
 
 
@@ -265,11 +266,15 @@ def _better(before: Checked, after: Checked, key: Key) -> None:
     same = {finding.rule for finding in before.keys.values() if finding.index == old.index}
     for other, finding in after.keys.items():
         grown = now[finding.rule] > counts[finding.rule] and other not in before.keys
-        if finding.severity in _MILD and old.severity not in _MILD:
+        if _rank(finding) < _rank(old):
             continue  # what did not run there at all may run there slowly
         if grown and finding.rule not in _FOLLOWS | same:
             place = f" of {finding.op} {finding.layer or ''}".rstrip() if finding.op else ""
             raise RefusedError(f"it breaks {finding.rule}{place}: {finding.found}")
+
+
+def _rank(finding: Finding) -> int:
+    return _RANKS.get(finding.severity, _GRAVE)
 
 
 def _counts(checked: Checked) -> Counter[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from edgekit.graph.dead_channels import removable_channels
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
+from edgekit.graph.zero_channels import without_zero_channels
 from edgekit.profiling.compiled import (
     compiled_flash,
     compiled_memory,
@@ -71,7 +73,11 @@ def check_graph(
             )
             for op, where in zip(graph.ops, placed, strict=True)
         ),
-        findings=(*faults, *partition_findings(view, target, placed, compiled.result)),
+        findings=(
+            *faults,
+            *partition_findings(view, target, placed, compiled.result),
+            *_hints(graph, target),
+        ),
         memory=cache_figures(view, target, placed) | memory,
     )
 
@@ -140,6 +146,28 @@ def _memory(
                 _does_not_fit("flash", flash, spec.flash_bytes, "prune channels or quantize")
             )
     return figures, faults
+
+
+def _hints(graph: Graph, target: Target) -> Iterator[Finding]:
+    """What the file holds for nothing, unless the target leaves it out itself."""
+    if target.zeros.channels == "removed":
+        return
+    spared = removable_channels(graph, target.channel_multiple)
+    if not spared:
+        return
+    makers = [op for op in graph.ops if op.outputs and op.outputs[0] in spared and op.macs]
+    whole = sum(graph.tensors[op.outputs[0]].shape[-1] or 0 for op in makers)
+    gone = sum(spared[op.outputs[0]] for op in makers)
+    less = sum(op.macs for op in without_zero_channels(graph).ops)
+    share = 1 - less / max(sum(op.macs for op in graph.ops), 1)
+    yield Finding(
+        rule="zero_channels",
+        found=f"{gone:,} of {whole:,} channels hold only zeros, whatever the input: up to "
+        f"{share:.0%} of the multiply-accumulates",
+        allowed="channels that tell something",
+        severity="hint",
+        fix="check --fix takes them out of a .tflite file: it computes the same",
+    )
 
 
 def _not_compiled(message: str) -> Finding:

@@ -254,6 +254,7 @@ Severity = Literal[
     "requantized",  # the operator runs after the vendor's tools quantized it anew: outputs differ
     "unsupported",  # the operator, or the file, runs nowhere on the target
     "does_not_fit",  # a memory of the target is too small
+    "hint",  # the model runs as it is, and could do with less
 ]
 """What a finding means for the model; a report never says `blocks`."""
 

@@ -176,10 +176,16 @@ def fix(content: bytes, target: str, folder: Path, *, inexact: bool = False, **m
 
 
 def apply(
-    name: str, content: bytes, folder: Path, *, index: int = 0, **arguments: Any
+    name: str,
+    content: bytes,
+    folder: Path,
+    *,
+    index: int = 0,
+    target: str = "coral-usb",
+    **arguments: Any,
 ) -> tuple[Change, Pair]:
     """Applies one rewrite to an operator of a file, whatever a target says."""
     finding = Finding(rule="", found="", allowed="", severity="fallback", fix="", index=index)
     editor = TFLiteEditor(content)
-    change = REWRITES.get(name).apply(Site(editor, finding, load_target("coral-usb"), arguments))
+    change = REWRITES.get(name).apply(Site(editor, finding, load_target(target), arguments))
     return change, Pair(content, editor.content(), folder)
