@@ -26,6 +26,17 @@ _ELEMENTWISE = {
     "CustomScaleLayer": "ADD",
 }
 _NAMES = {"hard_silu": "HARD_SWISH"}  # where Keras has another name than TFLite
+_ONNX = {  # names of TFLite's operators in ONNX files
+    "ADD": "Add", "ARG_MAX": "ArgMax", "AVERAGE_POOL_2D": "AveragePool", "BATCH_MATMUL": "MatMul",
+    "CONCATENATION": "Concat", "DEPTH_TO_SPACE": "DepthToSpace", "EXP": "Exp",
+    "FULLY_CONNECTED": "Gemm", "GATHER": "Gather", "GELU": "Gelu", "HARD_SIGMOID": "HardSigmoid",
+    "HARD_SWISH": "HardSwish", "LAYER_NORM": "LayerNormalization", "LOGISTIC": "Sigmoid",
+    "MAX_POOL_2D": "MaxPool", "MEAN": "GlobalAveragePool", "MUL": "Mul", "PRELU": "PRelu",
+    "REDUCE_MAX": "ReduceMax", "RELU": "Relu", "RELU6": "Clip", "RESHAPE": "Reshape",
+    "RESIZE_BILINEAR": "Resize", "RESIZE_NEAREST_NEIGHBOR": "Resize", "SOFTMAX": "Softmax",
+    "SPLIT": "Split", "STRIDED_SLICE": "Slice", "SUB": "Sub", "TANH": "Tanh",
+    "TRANSPOSE": "Transpose",
+}  # fmt: skip
 _KERNEL_OUTPUT = {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense"}
 
 
@@ -41,7 +52,7 @@ def retyped(graph: Graph, precision: Precision) -> Graph:
 
 
 def channels_first(graph: Graph) -> Graph:
-    """The graph as its ONNX file would have it: NCHW, with activations that runtimes then fuse."""
+    """The graph as its ONNX file would have it: NCHW, with ONNX's names, by which runtimes fuse."""
     kernels: dict[int, tuple[int, int, int, int]] = {}
     ops = []
     for op in graph.ops:
@@ -54,7 +65,7 @@ def channels_first(graph: Graph) -> Graph:
             per_group = graph.tensors[weights].shape[-1] or 1
             group = data if op.kind == "depthwise" else max(1, data // per_group)
             op = replace(op, name="Conv", attributes={"group": group})
-        ops.append(op)
+        ops.append(replace(op, name=_ONNX.get(op.name, op.name)))
 
     def shaped(tensor: Tensor) -> Tensor:
         if len(tensor.shape) != 4 or (tensor.constant and tensor.index not in kernels):

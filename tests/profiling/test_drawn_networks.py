@@ -123,3 +123,17 @@ def test_a_zoos_name_tells_the_size_of_the_input(
     from names import plain
 
     assert plain(name, source, shape) == known
+
+
+def test_networks_of_onnx_runtimes_have_its_names_and_its_order_of_axes(
+    drawn: Callable[[str], Graph | None],
+) -> None:
+    from structures import channels_first
+
+    graph = drawn("yolov8n 640 decoded")
+    assert graph is not None
+    onnx = channels_first(graph)
+    assert onnx.macs == graph.macs
+    assert onnx.tensors[onnx.inputs[0].tensor].shape == (1, 3, 640, 640)
+    assert not [op.name for op in onnx.ops if op.name.isupper()]
+    assert {"Conv", "Sigmoid", "Mul", "Concat", "MaxPool", "Softmax"} <= {o.name for o in onnx.ops}
