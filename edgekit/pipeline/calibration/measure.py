@@ -45,6 +45,7 @@ _EARLY = 0.5  # where in the order the last composite comes
 _RUNS_SHARE = 0.3  # of the time; the rest writes and loads files
 _RUNS_S = (0.004, 0.2)  # of one network
 _TURNS = 3
+_NORMAL = 1.4826  # standard deviations in a median absolute deviation
 
 
 @dataclass(frozen=True)
@@ -210,12 +211,18 @@ class _Gathered:
                 network.family,
                 view,
                 float(np.median(self._seconds[name])),
-                uncertainty=float(np.std(np.log(self._seconds[name])) / math.sqrt(_TURNS)),
+                uncertainty=_uncertainty(self._seconds[name]),
             )
             for name, (network, view) in self._networks.items()
         )
         spread = float(np.median(self._spreads)) if self._spreads else 0.0
         return Series(setting, found, whole, spread, self._failed, self._version)
+
+
+def _uncertainty(seconds: Sequence[float]) -> float:
+    """Relative standard error of the median of a few latencies, of which some were disturbed."""
+    logs = np.log(seconds)
+    return float(_NORMAL * np.median(abs(logs - np.median(logs))) / math.sqrt(len(logs)))
 
 
 def _entry(

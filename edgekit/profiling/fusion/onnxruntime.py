@@ -30,8 +30,7 @@ _POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPoo
 _SCALES = frozenset({"Mul", "BatchNormalization"})  # become convolutions of one value
 _BLOCK = 16  # channels, with AVX-512
 _ALIGNED = 4  # channels that can be moved into blocks
-SILU, GELU, SCALE = "QuickGelu", "Gelu", "Scale"
-_GELU_PARTS = 5
+SILU, SCALE = "QuickGelu", "Scale"
 
 
 def fused(links: Links) -> Fusion:
@@ -56,6 +55,7 @@ class _Integers:
         whole = {op.index for op in ops if self._is_integer(op, sums.get(op.index, op))}
         whole |= {bias.index for index, bias in sums.items() if index in whole}
         free = {op.index for op in ops if op.name in _CONVERSIONS and self._dropped(op, whole)}
+        free |= {index for op in ops for index in self._doubled(op)}
         floats = {
             op.index
             for op in ops
@@ -97,6 +97,16 @@ class _Integers:
         readers = self._links.consumers.get(op.outputs[0], [])
         return bool(readers) and all(reader.index in whole for reader in readers)
 
+    def _doubled(self, op: Op) -> tuple[int, ...]:
+        """A dequantization and the quantization after it, if only they read what is quantized."""
+        chain = [op]
+        for name in ("DequantizeLinear", "QuantizeLinear"):
+            readers = self._links.consumers.get(chain[-1].outputs[0], [])
+            if op.name != "QuantizeLinear" or len(readers) != 1 or readers[0].name != name:
+                return ()
+            chain.append(readers[0])
+        return tuple(one.index for one in chain[1:])
+
     def _reads_floats(self, op: Op) -> bool:
         return any(t.dtype == "float32" for t in self._links.activations_in(op))
 
@@ -137,9 +147,7 @@ class _Floats:
             self._open |= {*op.outputs}
         elif op.name == "Pad" and self._pads(op):
             self._absorb(op, op.inputs[0])
-        elif self._is_silu(op) or self._is_gelu(op):
-            pass
-        elif not self._follows(op):
+        elif not self._is_silu(op) and not self._follows(op):
             self._stands(op)
 
     def _follows(self, op: Op) -> bool:
@@ -246,25 +254,6 @@ class _Floats:
         self._free.add(op.index)
         self._names[gates[0].index] = SILU
         self._blocked |= {*op.outputs} if source in self._blocked else set()
-        return True
-
-    def _is_gelu(self, op: Op) -> bool:
-        """Whether it is in x/2 (1 + erf(x/sqrt(2))): one operator, its last part."""
-        if op.name != "Erf":
-            return False
-        inner = self._links.producers.get(op.inputs[0])
-        if inner is None or len(self._links.activations_in(inner)) != 1:
-            return False
-        source = self._links.activations_in(inner)[0].index
-        parts, reached = [inner, op], {source, *inner.outputs, *op.outputs}
-        for later in self._links.graph.ops:
-            if later.index > op.index and len(parts) < _GELU_PARTS:
-                sources = {t.index for t in self._links.activations_in(later)}
-                if sources and sources <= reached and later.name in ("Add", "Mul", "Div"):
-                    parts.append(later)
-                    reached |= {*later.outputs}
-        self._free |= {part.index for part in parts[:-1]}
-        self._names[parts[-1].index] = GELU
         return True
 
     def _pads(self, op: Op) -> bool:
