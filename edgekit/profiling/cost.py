@@ -28,7 +28,7 @@ _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
     "mac.conv_shallow": "mac.conv",
     "mac.depthwise_large": "mac.depthwise",
 }
-# These take values from one lane of a vector to another: sums over channels, other orders.
+# These take values from one lane of a vector to another: sums over a row, another order.
 _REORDERING = frozenset({"SOFTMAX", "TRANSPOSE"})
 _OUTPUTS: dict[OpClass, Term] = {
     "conv": "conv_output",
@@ -87,7 +87,7 @@ def kernel_terms(work: Work) -> dict[Term, float]:
         terms["vector_byte"] = float(work.activation_bytes)
     if work.kind in ("pool", "reduce", "activation"):
         terms["unfused_byte"] = float(work.activation_bytes)
-    if work.kind == "normalization" or work.op.name.upper() in _REORDERING:
+    if work.op.name.upper() in _REORDERING:
         terms["reorder_byte"] = float(work.activation_bytes)
     return terms
 

@@ -42,7 +42,7 @@ Term = Literal[
     "activation_byte",  # read or written
     "vector_byte",  # read or written by elementwise operators and those that only move data
     "unfused_byte",  # read or written by pools, means and activations that stand alone
-    "reorder_byte",  # read or written by softmax, normalization and transposition
+    "reorder_byte",  # read or written by softmax and transposition
     "weight_byte",  # read
     "op",  # one operator
     "input_value",  # of the network's inputs, once an inference

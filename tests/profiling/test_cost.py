@@ -94,7 +94,7 @@ def test_bytes_of_what_stands_between_convolutions_are_told_apart(kind: str) -> 
     ("name", "kind", "counts"),
     [
         ("SOFTMAX", "activation", True), ("Transpose", "data", True),
-        ("LayerNormalization", "normalization", True), ("LOGISTIC", "activation", False),
+        ("LayerNormalization", "normalization", False), ("LOGISTIC", "activation", False),
         ("CONCATENATION", "data", False),
     ],
 )  # fmt: skip

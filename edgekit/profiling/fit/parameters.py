@@ -203,9 +203,9 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ParameterSet((_ALL_MACS, ("weight_byte",))),
     ),
     # A matrix unit beside vector units (Hexagon): inputs are brought into the order of the kernels
-    # first, weights are waited for, and each layer has to be started. Depthwise convolutions run on
-    # the vector units, and so do softmax, normalization over channels and transposition, for which
-    # values have to change lanes. In int8 few networks with depthwise layers were measured; in
+    # first, and weights are waited for. Depthwise convolutions run on the vector units, and so do
+    # softmax and transposition, for which values have to change lanes. The network is compiled into
+    # one program, so that no layer has to be started. In int8 few networks with depthwise layers were measured; in
     # fp16 such a product takes eight times as long as others.
     "hexagon": (
         ParameterSet(
@@ -214,7 +214,6 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
                 _DEPTHWISE,
                 ("reorder_byte",),
                 ("input_value",),
-                ("op",),
                 ("weight_byte",),
                 ("inference",),
             ),
