@@ -205,8 +205,8 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
     # A matrix unit beside vector units (Hexagon): inputs are brought into the order of the kernels
     # first, and weights are waited for. Depthwise convolutions run on the vector units, and so do
     # softmax and transposition, for which values have to change lanes. The network is compiled into
-    # one program, so that no layer has to be started. In int8 few networks with depthwise layers were measured; in
-    # fp16 such a product takes eight times as long as others.
+    # one program, so that no layer has to be started. In int8 few networks with depthwise layers
+    # were measured; in fp16 such a product takes eight times as long as others.
     "hexagon": (
         ParameterSet(
             (
