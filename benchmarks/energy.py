@@ -32,9 +32,10 @@ from edgekit.profiling.fit.energy import EnergyResiduals, energy_residuals, fit_
 from edgekit.profiling.fit.residuals import coverage_pct, median_pct, p90_pct, within_pct
 from edgekit.profiling.fit.samples import Sample
 from edgekit.profiling.targets import load_target, target_names
+from edgekit.schema.fitting import FitSpec
 from edgekit.schema.names import Precision
 from edgekit.schema.power import PowerSpec
-from edgekit.schema.target import FitSpec, Target
+from edgekit.schema.target import Target
 
 _FEWEST = 3
 _GOAL_PCT = 12

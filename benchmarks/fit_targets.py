@@ -6,7 +6,7 @@ A target's own file says what it is fitted to and how: each entry of its `fit` n
 precision and a parameter set, and takes the rows of the measurement table that `reference` names.
 Each network's structure is read from its file or rebuilt by name. The figures are printed, and with
 `--write` put into the target's file: `costs`, `link`, `power`, `error`, `energy_error`,
-`measurements`.
+`measurements`. Costs that a target's `derived` takes from others are written last.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ from edgekit.profiling.fit.energy import energy_residuals, fit_power, power_spre
 from edgekit.profiling.fit.fitted import rounded
 from edgekit.profiling.fit.residuals import Residual, median_pct, p90_pct
 from edgekit.profiling.fit.samples import predict
-from edgekit.profiling.targets import target_names
+from edgekit.profiling.targets import load_target, target_names
+from edgekit.schema.fitting import FitSpec
 from edgekit.schema.names import Precision
 from edgekit.schema.shipped import shipped_dir
-from edgekit.schema.target import FitSpec, PredictionError, Target, parse_target
+from edgekit.schema.target import PredictionError, Target, parse_target
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -64,6 +65,27 @@ def main(arguments: Sequence[str]) -> None:
         if options.write:
             parse_target(document, str(path))
             write_text(path, document)
+    if options.write:
+        for name in target_names():
+            derive(shipped_dir("targets") / f"{name}.yaml")
+
+
+def derive(path: Path) -> None:
+    """Writes the costs that a target takes from others."""
+    text = path.read_text(encoding="utf-8")
+    target = parse_target(text, str(path))
+    for spec in target.derived:
+        base = next(p for p in load_target(spec.base).processors if p.name == spec.base_processor)
+        index = next(i for i, p in enumerate(target.processors) if p.name == spec.processor)
+        own, other = target.processors[index].costs[spec.precision], base.costs[spec.precision]
+        terms = {term: value for term, value in other.ns.items() if term not in spec.without}
+        ns = {term: rounded(value * spec.times) for term, value in terms.items()}
+        kept = {"origin": own.origin, "source": own.source, "ns": ns}
+        costs = other.model_copy(update=kept).model_dump()
+        text = put(text, ["processors", index, "costs", spec.precision], flow(costs))
+    if target.derived:
+        parse_target(text, str(path))
+        write_text(path, text)
 
 
 def fitted_document(target: Target, text: str, rows: Sequence[Row], cache: Path) -> str:

@@ -19,8 +19,9 @@ from structures import channels_first, retyped
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
 from edgekit.profiling.fit.samples import Sample, sample
+from edgekit.schema.fitting import FitSpec, Reference
 from edgekit.schema.names import Precision
-from edgekit.schema.target import FitSpec, Reference, Source, Target
+from edgekit.schema.target import Source, Target
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("EDGEKIT_SHARED", ROOT.parent / "shared"))

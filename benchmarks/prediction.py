@@ -47,8 +47,9 @@ from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.fit.residuals import Residual, coverage_pct, median_pct, p90_pct, within_pct
 from edgekit.profiling.fit.samples import Sample, predict
 from edgekit.profiling.targets import load_target, target_names
+from edgekit.schema.fitting import FitSpec
 from edgekit.schema.names import Precision
-from edgekit.schema.target import FitSpec, KernelCosts, MemorySpec, Processor, Target
+from edgekit.schema.target import KernelCosts, MemorySpec, Processor, Target
 
 _FEWEST = 4
 _ENOUGH = 12  # models of a group of `--all`

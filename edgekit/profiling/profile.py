@@ -16,7 +16,7 @@ from edgekit.profiling.intervals import Range, error_range, estimated
 from edgekit.profiling.memory.need import Need, Runtime, memory_need, runtime_of
 from edgekit.profiling.operators import by_reason, layer_profile
 from edgekit.profiling.placement import OpPlacement, counted, place
-from edgekit.profiling.view import GraphView, computed, in_halves
+from edgekit.profiling.view import GraphView, compiles, computed, in_halves
 from edgekit.profiling.work import Work, works
 from edgekit.schema.figure import Figure
 from edgekit.schema.results import LayerProfile, Profile
@@ -38,15 +38,17 @@ class Subject:
         self.artifact = artifact
         self.path = path
         self.view = GraphView(graph)
-        self._computed: dict[tuple[str, bool], tuple[GraphView, tuple[Work, ...]]] = {}
+        self._computed: dict[tuple[str, bool, bool], tuple[GraphView, tuple[Work, ...]]] = {}
         self._needs: dict[Runtime, Need] = {}
 
     def on(self, target: Target) -> tuple[GraphView, tuple[Work, ...]]:
         """The graph as a target computes it, and the work of each operator."""
-        kind = (target.zeros.channels, in_halves(target))
+        compiled = self.view.graph.format != "tflite" and compiles(target)
+        kind = (target.zeros.channels, in_halves(target), compiled)
         if kind not in self._computed:
             graph = computed(self.view.graph, target)
-            view = self.view if graph is self.view.graph else GraphView(graph)
+            same = graph is self.view.graph and not compiled
+            view = self.view if same else GraphView(graph, for_accelerator=compiled)
             self._computed[kind] = view, tuple(works(view))
         return self._computed[kind]
 

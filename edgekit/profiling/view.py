@@ -10,7 +10,7 @@ from typing import Any
 
 from edgekit.graph.types import Graph, Op
 from edgekit.graph.zero_channels import without_zero_channels
-from edgekit.profiling.fusion import onnxruntime, openvino
+from edgekit.profiling.fusion import compiled, onnxruntime, openvino
 from edgekit.profiling.fusion.types import Fusion
 from edgekit.profiling.links import Links
 from edgekit.schema.names import Format, Precision
@@ -43,6 +43,11 @@ def computed(graph: Graph, target: Target) -> Graph:
     return _in_halves(graph) if in_halves(target) else graph
 
 
+def compiles(target: Target) -> bool:
+    """Whether files are compiled for an accelerator, not run as a CPU's runtime fuses them."""
+    return any(processor.kind != "cpu" for processor in target.processors)
+
+
 def in_halves(target: Target) -> bool:
     """Whether the target computes files of floats in 16 bits."""
     return target.precisions.get("fp32") == "fp16"
@@ -60,10 +65,12 @@ class GraphView(Links):
 
     Args:
         graph: as read from a file.
+        for_accelerator: whether a compiler fuses its operators, not the runtime of its format.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, for_accelerator: bool = False) -> None:
         super().__init__(graph)
+        self._for_accelerator = for_accelerator
         self.found: dict[Hashable, Any] = {}  # what others derive from it, by a key of theirs
         self._precisions: dict[int, Precision] = {}
 
@@ -105,13 +112,13 @@ class GraphView(Links):
 
     @cached_property
     def fusion(self) -> Fusion:
-        """What the runtime of the file's format makes of its operators; .tflite files come fused.
+        """What a runtime or compiler makes of the file's operators; .tflite files come fused.
 
         Operators on constants are computed once, before the first run.
         """
         fused = _FUSIONS.get(self.graph.format)
         if fused is not None:
-            return fused(self)
+            return compiled.fused(self) if self._for_accelerator else fused(self)
         ops = self.graph.ops
         return Fusion(frozenset(op.index for op in ops if set(op.outputs) <= self.constants))
 

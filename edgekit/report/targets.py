@@ -8,9 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from edgekit.schema.fitting import FitSpec
 from edgekit.schema.power import PowerSpec, Vehicle
 from edgekit.schema.results import Ranking
-from edgekit.schema.target import FitSpec, PredictionError, Target, Variant
+from edgekit.schema.target import PredictionError, Target, Variant
 from edgekit.schema.units import show_bytes, show_figure
 
 

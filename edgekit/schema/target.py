@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from edgekit.base.errors import TargetError
 from edgekit.schema.base import Document
 from edgekit.schema.compiler import CompilerSpec
+from edgekit.schema.fitting import DerivedSpec, FitSpec, Reference
 from edgekit.schema.kernels import KernelTable
 from edgekit.schema.names import Format, Origin, Precision
 from edgekit.schema.power import ActivePower, PowerSpec, Vehicle
@@ -60,45 +61,6 @@ class Source(Document):
     id: str
     title: str
     url: str
-
-
-LatencyKind = Literal["single", "single_e2e", "recip_fps"]
-"""What was measured: one inference alone; the same with what comes before and after it in the
-vendor's program; or frames a second of overlapping inferences, whose reciprocal is shorter than the
-latency of one."""
-
-
-class Reference(Document):
-    """Published measurements, in the words of the measurement table.
-
-    Rounds of one board differ by up to a tenth, so `source` keeps them apart.
-    """
-
-    device: str
-    runtime: str
-    threads: int | None = None
-    precision: Precision
-    source: str | None = Field(None, description="title of the publication; None: all")
-    latency_kind: LatencyKind = "single"
-    notes: str | None = Field(None, description="words that the notes must have; None: any")
-
-
-class FitSpec(Document):
-    """What the costs of one processor and precision are fitted to, and with which parameters."""
-
-    processor: str
-    precision: Precision
-    parameters: str = Field("cpu", description="a name of edgekit.profiling.fit.parameters")
-    source: str = Field(description="id of the source")
-    origin: Origin = "fitted"
-    reference: tuple[Reference, ...] = Field(
-        (), description="in place of the target's references of this precision"
-    )
-    prior: tuple[Reference, ...] = Field(
-        (),
-        description="measurements of the same runtime on other hardware: they help to find how "
-        "the costs of this one relate to each other, each board at its own speed",
-    )
 
 
 class RuntimeSpec(Document):
@@ -284,6 +246,9 @@ class Target(Document):
     )
     fit: tuple[FitSpec, ...] = Field(
         (), description="how the costs are fitted (benchmarks/fit_targets.py)"
+    )
+    derived: tuple[DerivedSpec, ...] = Field(
+        (), description="costs that fit_targets.py takes from another target"
     )
     sources: tuple[Source, ...] = ()
     runtime: RuntimeSpec

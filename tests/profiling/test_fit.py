@@ -15,7 +15,8 @@ from edgekit.profiling.fit.costs import fit_costs
 from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.fit.samples import Sample, predict, sample
 from edgekit.profiling.targets import load_target
-from edgekit.schema.target import FitSpec, KernelCosts, Target, Term
+from edgekit.schema.fitting import FitSpec
+from edgekit.schema.target import KernelCosts, Target, Term
 from tests.profiling.graphs import GraphMaker
 
 COSTS: dict[Term, float] = {

@@ -11,7 +11,8 @@ from edgekit.profiling.fit.costs import fit_costs
 from edgekit.profiling.fit.parameters import PARAMETERS
 from edgekit.profiling.fit.samples import Sample, predict
 from edgekit.profiling.targets import load_target
-from edgekit.schema.target import FitSpec, Target, Term
+from edgekit.schema.fitting import FitSpec
+from edgekit.schema.target import Target, Term
 from tests.profiling.test_fit import COSTS, measured, with_ns
 
 SPEC = FitSpec(processor="cpu", precision="int8", source="mlperf-v2.0", parameters="cpu-int8")

@@ -8,7 +8,8 @@ from edgekit.profiling.fit.costs import fit_costs
 from edgekit.profiling.fit.parameters import PARAMETERS
 from edgekit.profiling.fit.samples import Sample, predict, sample
 from edgekit.profiling.targets import load_target
-from edgekit.schema.target import FitSpec, KernelCosts, Target, Term
+from edgekit.schema.fitting import FitSpec
+from edgekit.schema.target import KernelCosts, Target, Term
 from tests.profiling.graphs import GraphMaker
 
 SHAPES = ((8, 64, 32), (16, 32, 96), (12, 16, 8), (24, 24, 24), (6, 96, 200), (9, 48, 16))

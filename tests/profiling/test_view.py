@@ -63,6 +63,7 @@ def test_onnx_operators_fuse_into_the_convolution_before_them() -> None:
     make.op("Softmax", "activation", (1, 4, 8, 8), dtype="float32", source=relu)
     view = GraphView(make.graph())
     assert view.free == {1, 2}, "the last two share their input, so neither can be fused"
+    assert GraphView(make.graph(), for_accelerator=True).free == {1, 2}
 
 
 @pytest.mark.parametrize("other_reader", [False, True])

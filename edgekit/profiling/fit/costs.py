@@ -19,7 +19,8 @@ from edgekit.profiling.fit.fitted import rounded, with_costs
 from edgekit.profiling.fit.parameters import PARAMETERS, ParameterSet
 from edgekit.profiling.fit.residuals import Residual
 from edgekit.profiling.fit.samples import Sample, predict
-from edgekit.schema.target import FitSpec, PredictionError, Target
+from edgekit.schema.fitting import FitSpec
+from edgekit.schema.target import PredictionError, Target
 
 _FEWEST = 3  # models: fewer tell nothing about the next
 

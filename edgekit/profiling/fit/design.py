@@ -23,7 +23,8 @@ from edgekit.profiling.fit.fitted import with_costs
 from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.fit.parameters import Parameter, ParameterSet
 from edgekit.profiling.fit.samples import Sample, predict
-from edgekit.schema.target import FitSpec, Target
+from edgekit.schema.fitting import FitSpec
+from edgekit.schema.target import Target
 
 _SPEED_ROUNDS = 10
 _USED = 0.8  # of a link's most by its standard, which protocols leave for data

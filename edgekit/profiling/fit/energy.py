@@ -18,9 +18,10 @@ from edgekit.profiling.fit.fitted import rounded
 from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.fit.residuals import Residual
 from edgekit.profiling.fit.samples import Sample, predict
+from edgekit.schema.fitting import FitSpec
 from edgekit.schema.names import Precision
 from edgekit.schema.power import ActivePower, PowerClass, Spread
-from edgekit.schema.target import FitSpec, PredictionError, Target
+from edgekit.schema.target import PredictionError, Target
 
 Feature = PowerClass | Literal["mac", "byte", "inference"]
 _CLASSES: tuple[PowerClass, ...] = get_args(PowerClass)

@@ -7,7 +7,8 @@ from typing import Any
 
 from edgekit.profiling.fit.parameters import Parameter
 from edgekit.profiling.fit.samples import Sample
-from edgekit.schema.target import FitSpec, KernelCosts, Target, Term
+from edgekit.schema.fitting import FitSpec
+from edgekit.schema.target import KernelCosts, Target, Term
 
 
 def with_costs(

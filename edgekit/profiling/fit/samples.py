@@ -8,7 +8,7 @@ from edgekit.base.errors import TargetError
 from edgekit.graph.types import Graph
 from edgekit.profiling.estimate import Estimate, estimate
 from edgekit.profiling.placement import OpPlacement, place
-from edgekit.profiling.view import GraphView, computed
+from edgekit.profiling.view import GraphView, compiles, computed
 from edgekit.profiling.work import Work, works
 from edgekit.schema.target import Target
 
@@ -54,7 +54,7 @@ def sample(
         energy_j: of one inference, in joules.
         processor: the only one that it ran on; None: as the target places it.
     """
-    view = GraphView(computed(graph, target))
+    view = GraphView(computed(graph, target), for_accelerator=compiles(target))
     placed = (
         tuple(OpPlacement(processor) for _ in graph.ops)
         if processor

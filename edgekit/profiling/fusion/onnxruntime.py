@@ -35,7 +35,9 @@ SILU, SCALE = "QuickGelu", "Scale"
 
 def fused(links: Links) -> Fusion:
     """What becomes of the operators of an ONNX file."""
-    computed = {op.index for op in links.graph.ops if set(op.outputs) <= links.constants}
+    computed = {
+        op.index for op in links.graph.ops if not op.inputs or set(op.outputs) <= links.constants
+    }
     if links.explicit_quantization:
         return _Integers(links, computed).fusion()
     return _Floats(links, computed).fusion()
@@ -67,9 +69,9 @@ class _Integers:
 
     def _bias(self, op: Op) -> Op | None:
         """The sum that makes a dense layer of a product."""
-        readers = self._links.consumers.get(op.outputs[0], []) if op.name == "MatMul" else []
-        alone = len(readers) == 1 and readers[0].name == "Add"
-        return readers[0] if alone and len(self._links.activations_in(readers[0])) == 1 else None
+        reader = self._only_reader(op, "Add") if op.name == "MatMul" else None
+        alone = reader is not None and len(self._links.activations_in(reader)) == 1
+        return reader if alone else None
 
     def _is_integer(self, op: Op, last: Op) -> bool:
         """Whether an integer kernel computes an operator up to `last` and the conversions."""
@@ -99,13 +101,13 @@ class _Integers:
 
     def _doubled(self, op: Op) -> tuple[int, ...]:
         """A dequantization and the quantization after it, if only they read what is quantized."""
-        chain = [op]
-        for name in ("DequantizeLinear", "QuantizeLinear"):
-            readers = self._links.consumers.get(chain[-1].outputs[0], [])
-            if op.name != "QuantizeLinear" or len(readers) != 1 or readers[0].name != name:
-                return ()
-            chain.append(readers[0])
-        return tuple(one.index for one in chain[1:])
+        first = self._only_reader(op, "DequantizeLinear") if op.name == "QuantizeLinear" else None
+        second = self._only_reader(first, "QuantizeLinear") if first is not None else None
+        return () if first is None or second is None else (first.index, second.index)
+
+    def _only_reader(self, op: Op, name: str) -> Op | None:
+        readers = [one for index in op.outputs for one in self._links.consumers.get(index, [])]
+        return readers[0] if len(readers) == 1 and readers[0].name == name else None
 
     def _reads_floats(self, op: Op) -> bool:
         return any(t.dtype == "float32" for t in self._links.activations_in(op))
@@ -139,7 +141,7 @@ class _Floats:
         return Fusion(frozenset(self._free), names=self._names, moved=self._moved)
 
     def _visit(self, op: Op) -> None:
-        if op.name == "Conv" and len(self._shape(op.inputs[1])) == 4:
+        if op.name == "Conv" and len(op.inputs) > 1 and len(self._shape(op.inputs[1])) == 4:
             self._convolution(op)
         elif op.kind == "dense":
             self._plain(op)

@@ -9,15 +9,14 @@ transposing them only renames axes.
 from __future__ import annotations
 
 from edgekit.graph.types import Op
+from edgekit.profiling.fusion.functions import ELEMENTWISE, one_function, pads_convolutions
 from edgekit.profiling.fusion.types import Fusion
 from edgekit.profiling.links import Links
 
 _WEIGHTED = frozenset({"conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"})
 _CONVOLUTIONS = frozenset({"conv", "pointwise", "depthwise"})
-_ELEMENTWISE = frozenset({"activation", "elementwise", "normalization"})
 _CONVERSIONS = frozenset({"FakeQuantize", "Convert"})
 _SUMS = frozenset({"Add"})
-_MOST_PARTS = 8  # of a function that is written as several operators
 _IN_ORDER = frozenset({"StridedSlice", "Slice"})  # want the axes where they are named
 
 
@@ -50,13 +49,13 @@ class _Walk:
             self._summable |= {*op.outputs} if op.kind in _CONVOLUTIONS else set()
         elif op.name in _CONVERSIONS:
             self._converts(op)
-        elif op.name == "Pad" and _pads_convolutions(links, op):
+        elif op.name == "Pad" and pads_convolutions(links, op):
             self.free.add(op.index)
         elif op.name == "Transpose" and self._renames(op):
             self.free.add(op.index)
             for one in (self._hosts, self._chains):
                 one |= {*op.outputs} if op.inputs[0] in one else set()
-        elif op.kind in _ELEMENTWISE and op.name != "Softmax" and not self._joins(op):
+        elif op.kind in ELEMENTWISE and op.name != "Softmax" and not self._joins(op):
             self._chains |= {*op.outputs}
 
     def _again(self, op: Op) -> bool:
@@ -88,7 +87,7 @@ class _Walk:
         alone = [s for s in sources if len(links.consumers.get(s, [])) == 1]
         if len(sources) == 1 and sources[0] in self._hosts:
             readers = links.consumers.get(sources[0], [])
-            together = [op] if alone else _one_function(links, sources[0], readers)
+            together = [op] if alone else one_function(links, sources[0], readers)
             if together:
                 self.free |= {one.index for one in together}
                 self._hosts |= {*together[-1].outputs}
@@ -108,27 +107,3 @@ class _Walk:
 
     def _same_shape(self, tensors: list[int]) -> bool:
         return len({self._links.graph.tensors[index].shape for index in tensors}) == 1
-
-
-def _pads_convolutions(links: Links, op: Op) -> bool:
-    readers = links.consumers.get(op.outputs[0], [])
-    return bool(readers) and all(reader.kind in _CONVOLUTIONS for reader in readers)
-
-
-def _one_function(links: Links, source: int, readers: list[Op]) -> list[Op]:
-    """Operators that compute one function of each value of a tensor, such as GELU in parts."""
-    found: list[Op] = []
-    inside, waiting = {source}, list(readers)
-    while waiting and len(found) < _MOST_PARTS:
-        ready = (o for o in waiting if {t.index for t in links.activations_in(o)} <= inside)
-        op = next(ready, None)
-        if op is None or op.kind not in _ELEMENTWISE:
-            return []
-        found.append(op)
-        inside.update(op.outputs)
-        waiting = [one for one in waiting if one is not op]
-        if not waiting:
-            return found if len(found) > 1 else []
-        readers = links.consumers.get(op.outputs[0], [])
-        waiting += [one for one in readers if one not in waiting]
-    return []
