@@ -96,20 +96,62 @@ def _external_files(model: Any, path: Path) -> dict[Path, int]:
 
 
 def _infer_shapes(onnx: Any, model: Any) -> list[Any]:
-    """The values of the graph with their shapes, as far as they can be known.
+    """The values of the graph with their shapes of one sample, as far as they can be known.
 
-    QONNX's quantizers are not operators of ONNX; they keep the shape of their first input.
+    A free number of samples is followed as 1 to what is computed of it, such as the rows of all
+    places of an image, and stays free where it is an axis of its own. QONNX's quantizers are not
+    operators of ONNX; they keep the shape of their first input.
     """
-    copy = model
-    if any(node.op_type in onnx_ops.QONNX for node in model.graph.node):
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        for node in copy.graph.node:
-            if node.op_type in onnx_ops.QONNX:
-                node.op_type, node.domain = "Identity", ""
-                del node.input[1:], node.attribute[:]
-    graph = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+    copy = _without_weights(onnx, model)
+    for node in copy.graph.node:
+        if node.op_type in onnx_ops.QONNX:
+            node.op_type, node.domain = "Identity", ""
+            del node.input[1:], node.attribute[:]
+    found = _inferred(onnx, copy)
+    if not _take_one_sample(copy.graph):
+        return found
+    known = {value.name: value.type.tensor_type.shape.dim for value in _inferred(onnx, copy)}
+    for value in found:
+        sizes = value.type.tensor_type.shape.dim
+        for free, size in zip(sizes, known.get(value.name, ()), strict=False):
+            if not free.HasField("dim_value") and size.dim_value > 1:
+                free.dim_value = size.dim_value
+    return found
+
+
+def _inferred(onnx: Any, model: Any) -> list[Any]:
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     return [*graph.value_info, *graph.input, *graph.output]
+
+
+def _without_weights(onnx: Any, model: Any) -> Any:
+    """A copy whose large constants have shapes only."""
+    copy = onnx.ModelProto(ir_version=model.ir_version)
+    copy.opset_import.extend(model.opset_import)
+    copy.functions.extend(model.functions)
+    graph = copy.graph
+    graph.name = model.graph.name
+    for field in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(graph, field).extend(getattr(model.graph, field))
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) > 1:  # shapes and axes have one axis or none
+            made = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            graph.initializer.append(made)
+        else:
+            graph.initializer.append(tensor)
+    return copy
+
+
+def _take_one_sample(graph: Any) -> bool:
+    """Sets the free first axis of inputs to 1; whether there was one."""
+    constants = {tensor.name for tensor in graph.initializer}
+    found = False
+    for value in graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        if value.name not in constants and sizes and not sizes[0].HasField("dim_value"):
+            sizes[0].dim_value = 1
+            found = True
+    return found
 
 
 class _Reader:

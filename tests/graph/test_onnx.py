@@ -80,6 +80,21 @@ def test_macs(
     assert all(graph.ops[0].attributes[name] == value for name, value in attributes.items())
 
 
+def test_rows_of_all_places_of_a_free_number_of_images(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Reshape", ["x", "flat"], ["rows"], "reshape"),
+        helper.make_node("MatMul", ["rows", "w"], ["y"], "dense"),
+    ]
+    flat = onnx.numpy_helper.from_array(np.array([-1, 3]), "flat")
+    graph = write(
+        tmp_path / "m.onnx", nodes, {"x": ["n", 8, 8, 3]}, ["y"], [flat, const("w", 3, 5)]
+    )
+    shapes = {tensor.name: tensor.shape for tensor in graph.tensors}
+    assert shapes["x"] == (None, 8, 8, 3), "the number of images is still free"
+    assert shapes["rows"] == (64, 3)
+    assert graph.macs == 64 * 3 * 5
+
+
 def test_two_computed_matrices_are_a_matmul(tmp_path: Path) -> None:
     node = helper.make_node("MatMul", ["a", "b"], ["y"])
     shapes: dict[str, list[int | str]] = {"a": ["N", 4, 8], "b": ["N", 8, 4]}

@@ -199,6 +199,14 @@ def _elementwise(generator: np.random.Generator) -> Iterator[Network]:
                     last = network.unary("logistic", last)
                 last = network.unary(kind, last)
             yield network
+    for number in range(5):
+        side, channels = _plane(generator)
+        network = Network(f"swish-{number}", (1, side, side, channels), "swish")
+        last = 0
+        for _ in range(4):
+            last = _laid_out(network, last)
+            last = network.binary("mul", last, network.unary("logistic", last))
+        yield network
     for binary in _BINARY:
         for number in range(10 if binary in ("add", "mul") else 4):
             side, channels = _plane(generator)
