@@ -55,7 +55,7 @@ _SUFFIX = {"tflite": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
 _SAMPLES = 8
 _SIDE = 224  # of images, where a network takes any
 _LIVELY = 20.0  # on the last layer's weights
-_ROUNDS = 5
+_ROUNDS = 3
 _INTRODUCTION = """# How far a calibrated target is off
 
 Made by `python benchmarks/calibration.py --docs`: {source}. Each file was measured on the same
