@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from edgekit.base.errors import InputError, did_you_mean
 from edgekit.graph.layers import layer_names
 from edgekit.graph.types import Graph, Op
-from edgekit.profiling.view import WEIGHTED, GraphView
+from edgekit.profiling.links import WEIGHTED
+from edgekit.profiling.view import GraphView
 from edgekit.schema.names import Precision
 
 CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})

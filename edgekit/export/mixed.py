@@ -14,7 +14,8 @@ from edgekit.base.extras import require
 from edgekit.export.layer_precision import CONVERSIONS, planned_ops, read_precision
 from edgekit.graph.tflite import read_buffer
 from edgekit.graph.types import Graph, Op
-from edgekit.profiling.view import WEIGHTED, GraphView
+from edgekit.profiling.links import WEIGHTED
+from edgekit.profiling.view import GraphView
 from edgekit.schema.names import Precision
 
 Samples = Sequence[Mapping[str, NDArray[Any]]]

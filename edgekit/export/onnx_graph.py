@@ -84,6 +84,21 @@ class OnnxGraph:
             return None
         return float(scale.item()), int(zero.item())
 
+    def conversions(self, node: Any) -> tuple[Any, Any, tuple[float, int]] | None:
+        """The dequantization before a node and the quantization after it, if they are alike.
+
+        Returns:
+            Both nodes, and the scale and zero point that they share.
+        """
+        dequantize = self.maker.get(node.input[0])
+        quantize = self.only_reader(node.output[0], "QuantizeLinear")
+        if dequantize is None or quantize is None or dequantize.op_type != "DequantizeLinear":
+            return None
+        parameters = self.parameters(dequantize)
+        if parameters is None or parameters != self.parameters(quantize):
+            return None
+        return dequantize, quantize, parameters
+
     def tensors(self) -> dict[str, Tensor]:
         """The tensors whose shapes can be inferred."""
         inference = require("onnx.shape_inference", purpose=_PURPOSE)

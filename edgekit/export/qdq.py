@@ -111,13 +111,10 @@ def break_ties_away_from_zero(graph: OnnxGraph) -> None:
     moves halves, and nothing else, over the edge.
     """
     for node in [n for n in graph.graph.node if n.op_type in _MEANS]:
-        dequantize = graph.maker.get(node.input[0])
-        quantize = graph.only_reader(node.output[0], "QuantizeLinear")
-        if dequantize is None or quantize is None or dequantize.op_type != "DequantizeLinear":
+        around = graph.conversions(node)
+        if around is None:
             continue
-        parameters = graph.parameters(dequantize)
-        if parameters is None or parameters != graph.parameters(quantize):
-            continue
+        dequantize, quantize, _ = around
         one = graph.constant(np.array(1.0, np.float32), "integer_scale")
         zero = graph.constant(np.array(0, np.int8), "integer_zero")
         away = graph.constant(np.array(1.0 - _AWAY, np.float32), "ties_away_scale")

@@ -20,14 +20,10 @@ def pad_integers(graph: OnnxGraph) -> None:
     as if it were the least value that there can be.
     """
     for node in [n for n in graph.graph.node if n.op_type == "Pad"]:
-        dequantize = graph.maker.get(node.input[0])
-        quantize = graph.only_reader(node.output[0], "QuantizeLinear")
-        if dequantize is None or quantize is None or dequantize.op_type != "DequantizeLinear":
+        around = graph.conversions(node)
+        if around is None:
             continue
-        parameters = graph.parameters(dequantize)
-        if parameters is None or parameters != graph.parameters(quantize):
-            continue
-        scale, zero = parameters
+        dequantize, quantize, (scale, zero) = around
         value = graph.constants.get(node.input[2]) if len(node.input) > 2 else np.zeros(())
         if value is None:
             continue

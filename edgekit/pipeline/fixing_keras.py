@@ -19,7 +19,7 @@ from edgekit.pipeline.fixing_bench import Checked, Workbench, difference, with_r
 from edgekit.pipeline.fixing_tflite import finding_keys
 from edgekit.pipeline.rewrites import KERAS_REWRITES, Draft
 from edgekit.profiling.check import check_graph
-from edgekit.profiling.view import WEIGHTED
+from edgekit.profiling.links import WEIGHTED
 from edgekit.runtimes.session import Arrays, match_names
 from edgekit.schema.artifact import TensorInfo
 from edgekit.schema.fixing import Difference

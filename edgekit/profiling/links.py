@@ -8,6 +8,7 @@ from functools import cached_property
 from edgekit.graph.types import Graph, Op, Tensor
 
 QUANTIZERS = frozenset({"QuantizeLinear", "FakeQuantize"})
+WEIGHTED = frozenset({"conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"})
 
 
 class Links:
@@ -46,6 +47,11 @@ class Links:
             if op.inputs and all(index in known for index in op.inputs):
                 known.update(op.outputs)
         return frozenset(known)
+
+    @cached_property
+    def computed_once(self) -> frozenset[int]:
+        """Operators on constants: they run once, before the first run."""
+        return frozenset(op.index for op in self.graph.ops if set(op.outputs) <= self.constants)
 
     def activations_in(self, op: Op) -> list[Tensor]:
         """Inputs that change from run to run."""

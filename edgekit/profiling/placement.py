@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekit.graph.types import Op
+from edgekit.profiling.links import WEIGHTED
 from edgekit.profiling.partition import first_subgraph
 from edgekit.profiling.rules import RULE_SETS, OpView, RuleSet
 from edgekit.profiling.rules.base import finding
-from edgekit.profiling.view import WEIGHTED, GraphView
+from edgekit.profiling.view import GraphView
 from edgekit.schema.results import Finding, Placement, Severity
 from edgekit.schema.target import Target
 

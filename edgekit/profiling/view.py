@@ -12,11 +12,10 @@ from edgekit.graph.types import Graph, Op
 from edgekit.graph.zero_channels import without_zero_channels
 from edgekit.profiling.fusion import compiled, onnxruntime, openvino
 from edgekit.profiling.fusion.types import Fusion
-from edgekit.profiling.links import Links
+from edgekit.profiling.links import WEIGHTED, Links
 from edgekit.schema.names import Format, Precision
 from edgekit.schema.target import Target
 
-WEIGHTED = frozenset({"conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"})
 _FUSIONS: Mapping[Format, Callable[[Links], Fusion]] = {
     "onnx": onnxruntime.fused,
     "openvino": openvino.fused,
@@ -112,15 +111,11 @@ class GraphView(Links):
 
     @cached_property
     def fusion(self) -> Fusion:
-        """What a runtime or compiler makes of the file's operators; .tflite files come fused.
-
-        Operators on constants are computed once, before the first run.
-        """
+        """What a runtime or compiler makes of the file's operators; .tflite files come fused."""
         fused = _FUSIONS.get(self.graph.format)
         if fused is not None:
             return compiled.fused(self) if self._for_accelerator else fused(self)
-        ops = self.graph.ops
-        return Fusion(frozenset(op.index for op in ops if set(op.outputs) <= self.constants))
+        return Fusion(self.computed_once)
 
     @cached_property
     def free(self) -> frozenset[int]:

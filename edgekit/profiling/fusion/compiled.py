@@ -5,9 +5,8 @@ from __future__ import annotations
 from edgekit.graph.types import Op
 from edgekit.profiling.fusion.functions import ELEMENTWISE, pads_convolutions
 from edgekit.profiling.fusion.types import Fusion
-from edgekit.profiling.links import Links
+from edgekit.profiling.links import WEIGHTED, Links
 
-_WEIGHTED = frozenset({"conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"})
 _CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "FakeQuantize", "Convert", "Cast"})
 
 
@@ -17,7 +16,7 @@ def fused(links: Links) -> Fusion:
     Conversions between integers and floats cost nothing, nor what alone reads the result of a
     convolution or a dense layer, nor a padding before convolutions.
     """
-    free = {op.index for op in links.graph.ops if set(op.outputs) <= links.constants}
+    free = set(links.computed_once)
     hosts: set[int] = set()  # operators that others are fused into, and the fused themselves
     for op in links.graph.ops:
         if op.index in free:
@@ -25,7 +24,7 @@ def fused(links: Links) -> Fusion:
         if op.name in _CONVERSIONS and not links.ports & {*op.inputs, *op.outputs}:
             free.add(op.index)
             hosts.add(op.index)
-        elif op.kind in _WEIGHTED:
+        elif op.kind in WEIGHTED:
             hosts.add(op.index)
         elif op.name == "Pad" and pads_convolutions(links, op):
             free.add(op.index)

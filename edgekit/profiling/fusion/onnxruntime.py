@@ -35,9 +35,7 @@ SILU, SCALE = "QuickGelu", "Scale"
 
 def fused(links: Links) -> Fusion:
     """What becomes of the operators of an ONNX file."""
-    computed = {
-        op.index for op in links.graph.ops if not op.inputs or set(op.outputs) <= links.constants
-    }
+    computed = links.computed_once | {op.index for op in links.graph.ops if not op.inputs}
     if links.explicit_quantization:
         return _Integers(links, computed).fusion()
     return _Floats(links, computed).fusion()
@@ -46,9 +44,9 @@ def fused(links: Links) -> Fusion:
 class _Integers:
     """Files with quantize and dequantize operators."""
 
-    def __init__(self, links: Links, computed: set[int]) -> None:
+    def __init__(self, links: Links, computed: frozenset[int]) -> None:
         self._links = links
-        self._free = computed
+        self._free = set(computed)
 
     def fusion(self) -> Fusion:
         ops = [op for op in self._links.graph.ops if op.index not in self._free]
@@ -116,7 +114,7 @@ class _Integers:
 class _Floats:
     """Files of floats: operators are followed in order, with the layout of what they make."""
 
-    def __init__(self, links: Links, computed: set[int]) -> None:
+    def __init__(self, links: Links, computed: frozenset[int]) -> None:
         self._links = links
         self._free = set(computed)
         self._names: dict[int, str] = {}

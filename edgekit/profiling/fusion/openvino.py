@@ -11,9 +11,8 @@ from __future__ import annotations
 from edgekit.graph.types import Op
 from edgekit.profiling.fusion.functions import ELEMENTWISE, one_function, pads_convolutions
 from edgekit.profiling.fusion.types import Fusion
-from edgekit.profiling.links import Links
+from edgekit.profiling.links import WEIGHTED, Links
 
-_WEIGHTED = frozenset({"conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"})
 _CONVOLUTIONS = frozenset({"conv", "pointwise", "depthwise"})
 _CONVERSIONS = frozenset({"FakeQuantize", "Convert"})
 _SUMS = frozenset({"Add"})
@@ -34,7 +33,7 @@ class _Walk:
 
     def __init__(self, links: Links) -> None:
         self._links = links
-        self.free = {op.index for op in links.graph.ops if set(op.outputs) <= links.constants}
+        self.free = set(links.computed_once)
         self._hosts: set[int] = set()  # tensors of operators that take what follows
         self._summable: set[int] = set()  # of those, that take a sum yet
         self._chains: set[int] = set()  # tensors of elementwise kernels
@@ -44,7 +43,7 @@ class _Walk:
         links = self._links
         if self._again(op):
             self.free.add(op.index)
-        elif op.kind in _WEIGHTED:
+        elif op.kind in WEIGHTED:
             self._hosts |= {*op.outputs}
             self._summable |= {*op.outputs} if op.kind in _CONVOLUTIONS else set()
         elif op.name in _CONVERSIONS:

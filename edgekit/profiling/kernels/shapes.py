@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from edgekit.graph.types import Op, Tensor
-from edgekit.profiling.view import WEIGHTED, GraphView
+from edgekit.profiling.links import WEIGHTED
+from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work
 
 _TRANSPOSED = ("TRANSPOSE_CONV", "ConvTranspose", "Backprop")
