@@ -11,10 +11,11 @@ import numpy as np
 
 from edgekit.base.extras import require
 
-# With fewer residuals than this the 10th and 90th percentile lie outside of the smallest and the
-# largest of them.
+# With fewer residuals than this the interval reaches beyond the smallest and the largest of them.
 _ENOUGH = 9
-_TAIL = 0.1
+# Share of the next ratios above an interval, and below it: a tenth, less an eighth of that, because
+# the terms of a fit were chosen on the very ratios that make the interval.
+_TAIL = 0.0875
 # Factor on the logarithm of the interval where no family could be left out: assumed.
 _UNSEEN_FACTOR = 2.0
 
@@ -42,11 +43,12 @@ class Residual:
 def interval(ratios: Sequence[float]) -> tuple[float, float]:
     """The 10th and 90th percentile of the next ratio, given earlier ones.
 
-    Nine and more: order statistics at the ranks 0.1 (n + 1) and 0.9 (n + 1), rounded outwards,
-    between which the next of n + 1 exchangeable values lies with probability 0.8 or more (conformal
-    prediction: Vovk, Gammerman and Shafer 2005). Fewer: normal
-    logarithms, mean -+ t s sqrt(1 + 1/n) with t the 90th percentile of Student's t with n - 1
-    degrees of freedom, which is wider the fewer there are.
+    It is made to hold 82.5% of next ratios. Nine and more: order statistics at the ranks
+    0.0875 (n + 1) and 0.9125 (n + 1), within the n and interpolated, for the next of n + 1
+    exchangeable values is as likely below the first as between any two (conformal prediction:
+    Vovk, Gammerman and Shafer 2005; Lei et al. 2018). Fewer: normal logarithms, mean -+ t s
+    sqrt(1 + 1/n) with t the 91.25th percentile of Student's t with n - 1 degrees of freedom, which
+    is wider the fewer there are.
 
     Raises:
         ValueError: fewer than two ratios.
@@ -56,8 +58,9 @@ def interval(ratios: Sequence[float]) -> tuple[float, float]:
     logs = np.log(np.asarray(ratios, dtype=np.float64))
     if len(logs) >= _ENOUGH:
         logs.sort()
-        below = math.floor(_TAIL * (len(logs) + 1))
-        return math.exp(logs[below - 1]), math.exp(logs[-below])
+        rank = max(_TAIL * (len(logs) + 1), 1.0)
+        low, high = np.interp((rank, len(logs) + 1 - rank), np.arange(1, len(logs) + 1), logs)
+        return math.exp(low), math.exp(high)
     special = require("scipy.special", purpose="to make intervals of few measurements")
     t = float(special.stdtrit(len(logs) - 1, 1 - _TAIL))
     half = t * float(np.std(logs, ddof=1)) * math.sqrt(1 + 1 / len(logs))
@@ -72,7 +75,10 @@ def method(count: int) -> str:
         if count >= _ENOUGH
         else "Student's t on logarithms, wide because models are few"
     )
-    return f"measured over predicted, each model left out of the fit in turn; {how}"
+    return (
+        "measured over predicted, each model left out of the fit in turn, "
+        f"widened to {1 - 2 * _TAIL:.1%} because terms were chosen on them; {how}"
+    )
 
 
 def unseen_interval(
