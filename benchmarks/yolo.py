@@ -94,10 +94,12 @@ def _psa(net: Layers, x: int, repeats: int) -> int:
     return net.conv(net.concat([kept, mixed]), filters, 1)
 
 
-def _predictions(net: Layers, levels: Sequence[int], *, light: bool) -> list[tuple[int, int]]:
+def _predictions(
+    net: Layers, levels: Sequence[int], *, light: bool, kinds: int = _CLASSES
+) -> list[tuple[int, int]]:
     """Boxes (as bins) and classes by level; light heads are depthwise in the classes' branch."""
     boxes = max(16, net.channels(levels[0]) // 4, 4 * _BINS)
-    classes = max(net.channels(levels[0]), _CLASSES)
+    classes = max(net.channels(levels[0]), kinds)
     found = []
     for level in levels:
         box = net.conv(net.conv(net.conv(level, boxes), boxes), 4 * _BINS, 1, act="linear")
@@ -106,7 +108,7 @@ def _predictions(net: Layers, levels: Sequence[int], *, light: bool) -> list[tup
             inner = net.conv(net.depthwise(inner), classes, 1)
         else:
             inner = net.conv(net.conv(level, classes), classes)
-        found.append((box, net.conv(inner, _CLASSES, 1, act="linear")))
+        found.append((box, net.conv(inner, kinds, 1, act="linear")))
     return found
 
 
@@ -146,7 +148,9 @@ def yolov8(scale: str, size: str, task: str = "", decoded: str = "") -> Graph:
     middle = _c2f(net, joined, wide(512), deep(3))
     joined = net.concat([net.conv(middle, wide(512), 3, 2), large])
     levels = [small, middle, _c2f(net, joined, wide(1024), deep(3))]
-    ends = _ends(net, _predictions(net, levels, light=False), decoded=bool(decoded))
+    kinds = 1 if task == "pose" else _CLASSES  # poses are those of people
+    heads = _predictions(net, levels, light=False, kinds=kinds)
+    ends = _ends(net, heads, decoded=bool(decoded))
     return net.graph(*ends, *_extra(net, levels, task, wide))
 
 

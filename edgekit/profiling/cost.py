@@ -23,6 +23,7 @@ _US = 1e-6
 _GIGA = 1e9
 _SMALL_KERNEL = 9  # taps
 _LANES = 64
+_BLOCK = 32
 _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
     "mac.winograd": "mac.conv",
     "mac.conv_shallow": "mac.conv",
@@ -30,6 +31,8 @@ _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
 }
 # These take values from one lane of a vector to another: sums over a row, another order.
 _REORDERING = frozenset({"SOFTMAX", "TRANSPOSE"})
+_OF_ALL: frozenset[Term] = frozenset({"lane_mac", "block_mac"})  # in place of a class's own rate
+_BLOCKED: frozenset[OpClass] = frozenset({"conv", "pointwise", "dense"})
 _OUTPUTS: dict[OpClass, Term] = {
     "conv": "conv_output",
     "pointwise": "pointwise_output",
@@ -63,10 +66,14 @@ class OpTime:
         return max(self.kernel, self.memory) + self.dispatch + self.stream
 
 
-def kernel_terms(work: Work) -> dict[Term, float]:
+def kernel_terms(work: Work, *, switched: bool = False) -> dict[Term, float]:
     """The amounts that kernel costs multiply, by the name of the term.
 
     The fit of a target sums them over a model, so that fitting and predicting use one definition.
+
+    Args:
+        work: the operator's load.
+        switched: whether its network is loaded part by part.
     """
     if work.free:
         return {}
@@ -83,6 +90,11 @@ def kernel_terms(work: Work) -> dict[Term, float]:
         terms["patch"] = float(work.gemm.m * work.gemm.k * work.gemm.groups)
     if work.macs:
         terms["lane_mac"] = float(_lane_macs(work))
+    if work.macs and work.kind in _BLOCKED:
+        terms["block_mac"] = float(_block_macs(work))
+    if switched:
+        terms["switched_op"] = 1.0
+        terms["switched_byte"] = float(work.activation_bytes)
     if work.kind in ("elementwise", "data"):
         terms["vector_byte"] = float(work.activation_bytes)
     if work.kind in ("pool", "reduce", "activation"):
@@ -105,8 +117,20 @@ def _lane_macs(work: Work) -> int:
     return _full(gemm.k) * _full(gemm.n) * gemm.m * gemm.groups
 
 
-def _full(lanes: int) -> int:
-    return math.ceil(lanes / _LANES) * _LANES
+def _block_macs(work: Work) -> int:
+    """Multiply-accumulates with idle ones, where channels come in blocks, tap by tap of a kernel.
+
+    The groups of a convolution have blocks of their own.
+    """
+    gemm = work.gemm
+    if gemm is None:
+        return work.macs
+    inputs = _full(math.ceil(gemm.k / gemm.taps), _BLOCK)
+    return gemm.taps * inputs * _full(gemm.n, _BLOCK) * gemm.m * gemm.groups
+
+
+def _full(lanes: int, block: int = _LANES) -> int:
+    return math.ceil(lanes / block) * block
 
 
 def mac_term(work: Work) -> Term:
@@ -133,6 +157,7 @@ def op_time(
     streamed_share: float = 0.0,
     factor: float = 1.0,
     weight_factor: float | None = None,
+    switched: bool = False,
 ) -> OpTime:
     """Time of one operator on one processor.
 
@@ -145,16 +170,17 @@ def op_time(
         factor: of a table of kernels, on what the costs say; waiting for the memory is in it.
         weight_factor: of a table of kernels, on the cost of the bytes of weights alone; None: they
             are charged as the rest.
+        switched: whether its network is loaded part by part.
     """
     if work.free:
         return OpTime(0.0, 0.0, 0.0)
-    terms = kernel_terms(work)
+    terms = kernel_terms(work, switched=switched)
     extrapolated = None
     arithmetic = 0.0
     own = mac_term(work)
     if processor.array and work.gemm:
         arithmetic = systolic_cycles(work, processor.array) / (processor.array.clock_mhz * 1e6)
-    elif work.macs and "lane_mac" not in costs.ns:
+    elif work.macs and not _OF_ALL & costs.ns.keys() & terms.keys():
         rate, extrapolated = _ns_per_mac(own, costs)
         arithmetic = work.macs * rate * _NS
     if extrapolated is None and costs.seen and work.kind not in costs.seen:

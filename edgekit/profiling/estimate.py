@@ -69,6 +69,7 @@ def estimate(
         if work.macs and (charged is None or charged not in processors[place.where].costs):
             return f"no measurements of {work.precision} on this target's {place.where}"
     shares = _streamed_shares(view, loads, placed, processors)
+    parts = {name for name, one in processors.items() if switches(loads, placed, one)}
     charged_by = [
         charged_costs(processors[place.where or ""], work.precision, target)
         for work, place in zip(loads, placed, strict=True)
@@ -86,6 +87,7 @@ def estimate(
             streamed_share=shares.get(processor.name, 0.0),
             factor=factor.value,
             weight_factor=factor.weights,
+            switched=processor.name in parts,
         )
         if factor.extrapolated is not None:
             time = replace(time, extrapolated=factor.extrapolated)
@@ -165,8 +167,29 @@ def streamed_bytes(
     if processor.rules == EDGETPU.name:
         return parameter_cache(view, placed, processor.name, cache).streamed
     held = _weight_bytes(loads, placed, processor.name)
-    beyond = max(0, held - cache)
-    return held if beyond and processor.swaps else beyond
+    if processor.swaps:
+        return held if switches(loads, placed, processor) else 0
+    return max(0, held - cache)
+
+
+def switches(loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor) -> bool:
+    """Whether a processor loads a network part by part, because it cannot hold all of it.
+
+    A dataflow processor has memory, control and arithmetic for so many layers at once; its compiler
+    splits what needs more into contexts, which its runtime loads one after the other
+    (https://community.hailo.ai/t/multi-context-flow/8017). Each operator takes some of it beside
+    its weights. Attention, of which many layers wait for all values of others, is always split.
+    """
+    if not processor.swaps or processor.parameter_cache_bytes is None:
+        return False
+    own = [
+        work
+        for work, place in zip(loads, placed, strict=True)
+        if place.where == processor.name and not work.free
+    ]
+    held = sum(work.weight_bytes + processor.operator_bytes for work in own)
+    attention = any(work.kind == "matmul" and not work.weight_bytes for work in own)
+    return attention or held > processor.parameter_cache_bytes
 
 
 def _weight_bytes(loads: Sequence[Work], placed: Sequence[OpPlacement], processor: str) -> int:

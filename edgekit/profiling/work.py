@@ -22,12 +22,21 @@ _BITS: dict[Precision, int] = {"int8": 8, "fp16": 16, "int16x8": 16}
 
 @dataclass(frozen=True)
 class Gemm:
-    """An operator as a product of (m, k) by (k, n) matrices, `groups` times."""
+    """An operator as a product of (m, k) by (k, n) matrices, `groups` times.
+
+    Attributes:
+        m: rows: places of the output.
+        k: values that are summed.
+        n: columns: channels of the output.
+        groups: of a convolution.
+        taps: of a convolution's kernel, which `k` is a multiple of.
+    """
 
     m: int
     k: int
     n: int
     groups: int = 1
+    taps: int = 1
 
 
 @dataclass(frozen=True)
@@ -127,7 +136,15 @@ def _gemm(view: GraphView, op: Op) -> Gemm | None:
     if op.kind == "depthwise":
         return Gemm(m, k, 1, groups=channels)
     groups = _groups(view, op)
-    return Gemm(m, k, max(1, channels // groups), groups)
+    taps = _taps(view, op) if op.kind == "conv" else 1
+    return Gemm(m, k, max(1, channels // groups), groups, taps)
+
+
+def _taps(view: GraphView, op: Op) -> int:
+    """Values of a convolution's kernel in one channel; weights are OHWI in TFLite, else OIHW."""
+    shape = next((t.shape for t in view.weights_in(op) if len(t.shape) > 2), ())
+    sides = shape[1:-1] if view.graph.format == "tflite" else shape[2:]
+    return math.prod(side or 1 for side in sides)
 
 
 def _groups(view: GraphView, op: Op) -> int:

@@ -40,12 +40,15 @@ Term = Literal[
     "depthwise_output",  # values that a depthwise convolution writes
     "dense_output",  # values that a dense layer writes
     "lane_mac",  # multiply-accumulates of a 64 x 64 array, those of idle lanes too, for all "mac."
+    "block_mac",  # of blocks of 32 inputs by 32 outputs, those of idle lanes too, where weights are
     "activation_byte",  # read or written
     "vector_byte",  # read or written by elementwise operators and those that only move data
     "unfused_byte",  # read or written by pools, means and activations that stand alone
     "reorder_byte",  # read or written by softmax and transposition
     "weight_byte",  # read
     "op",  # one operator
+    "switched_op",  # one operator of a network that is loaded part by part
+    "switched_byte",  # read or written by one
     "input_value",  # of the network's inputs, once an inference
     "inference",  # one inference
 ]
@@ -141,7 +144,12 @@ class Processor(Document):
         None, ge=0, description="weights beyond it are streamed over the link at every inference"
     )
     swaps: bool = Field(
-        False, description="with weights beyond the cache, all are streamed: it loads part by part"
+        False,
+        description="with weights beyond the cache, or with attention, all are streamed: it loads "
+        "part by part",
+    )
+    operator_bytes: int = Field(
+        0, ge=0, description="what each operator takes of the parameter cache beside its weights"
     )
     link: Link | None = None
 

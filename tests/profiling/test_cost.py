@@ -77,6 +77,35 @@ def test_an_array_spends_as_much_on_idle_lanes(kind: str, gemm: Gemm | None, lan
     assert time.extrapolated is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "gemm", "macs"),
+    [
+        ("conv", Gemm(m=10, k=27, n=24, taps=9), 10 * 9 * 32 * 32),
+        ("conv", Gemm(m=10, k=9 * 33, n=32, taps=9), 10 * 9 * 64 * 32),
+        ("conv", Gemm(m=10, k=9 * 16, n=16, groups=4, taps=9), 10 * 9 * 32 * 32 * 4),
+        ("pointwise", Gemm(m=10, k=32, n=64), 10 * 32 * 64),
+    ],
+)
+def test_blocks_of_channels_are_multiplied_as_a_whole(kind: str, gemm: Gemm, macs: int) -> None:
+    load = work(kind, gemm=gemm)
+    assert kernel_terms(load)["block_mac"] == macs
+    costs = KernelCosts(origin="assumed", ns={"block_mac": 0.5, "mac.depthwise": 3.0})
+    device = Processor(name="npu", kind="npu", rules="hailo", costs={"int8": costs})
+    assert op_time(load, device, costs, MEMORY).kernel == pytest.approx(macs * 0.5e-9)
+    depthwise = work("depthwise", gemm=Gemm(m=10, k=9, n=1, groups=64))
+    assert "block_mac" not in kernel_terms(depthwise)
+    assert op_time(depthwise, device, costs, MEMORY).kernel == pytest.approx(3000e-9)
+
+
+def test_a_network_that_is_loaded_part_by_part_costs_by_operator() -> None:
+    terms = kernel_terms(work(), switched=True)
+    assert (terms["switched_op"], terms["switched_byte"]) == (1, 100)
+    assert not {"switched_op", "switched_byte"} & kernel_terms(work()).keys()
+    costs = KernelCosts(origin="assumed", ns={"mac.conv": 0.1, "switched_op": 300.0})
+    whole, parts = (op_time(work(), CPU, costs, MEMORY, switched=one) for one in (False, True))
+    assert parts.seconds - whole.seconds == pytest.approx(300e-9)
+
+
 def test_only_operators_that_move_data_cost_vector_bytes() -> None:
     assert kernel_terms(work("data", 0))["vector_byte"] == 100
     assert kernel_terms(work("elementwise", 0))["vector_byte"] == 100
@@ -177,7 +206,8 @@ def test_the_link_costs_its_speed_and_its_latency() -> None:
 def test_matrix_shapes() -> None:
     loads = list(works(GraphView(small_cnn().graph())))
     assert [load.gemm for load in loads] == [
-        Gemm(256, 27, 8), Gemm(256, 9, 1, groups=8), Gemm(256, 8, 16), None, Gemm(1, 16, 10), None,
+        Gemm(256, 27, 8, taps=9), Gemm(256, 9, 1, groups=8), Gemm(256, 8, 16),
+        None, Gemm(1, 16, 10), None,
     ]  # fmt: skip
     assert loads[0].activation_bytes == 16 * 16 * 3 + 16 * 16 * 8
     assert loads[0].weight_bytes == 8 * 27
@@ -187,7 +217,7 @@ def test_a_grouped_convolution() -> None:
     make = GraphMaker((1, 4, 4, 8))
     make.op("CONV_2D", "conv", (1, 4, 4, 16), weights=((16, 3, 3, 2),), macs=16 * 16 * 18)
     (load,) = works(GraphView(make.graph()))
-    assert load.gemm == Gemm(16, 18, 4, groups=4)
+    assert load.gemm == Gemm(16, 18, 4, groups=4, taps=9)
 
 
 def test_bytes_between_quantizers_count_as_integers() -> None:

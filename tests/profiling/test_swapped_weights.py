@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.profiling.estimate import estimate, streamed_bytes
+from edgekit.profiling.estimate import estimate, streamed_bytes, switches
 from edgekit.profiling.placement import place
 from edgekit.profiling.targets import load_target
 from edgekit.profiling.view import GraphView
@@ -15,10 +15,11 @@ from tests.profiling.graphs import GraphMaker, small_cnn
 LINK_BYTES = 16 * 16 * 3 + 10  # input and output
 
 
-def accelerator(cache: int, *, swaps: bool) -> Target:
+def accelerator(cache: int, *, swaps: bool, each: int = 0) -> Target:
     target = load_target("hailo-8")
     first, *rest = target.processors
-    first = first.model_copy(update={"parameter_cache_bytes": cache, "swaps": swaps})
+    update = {"parameter_cache_bytes": cache, "swaps": swaps, "operator_bytes": each}
+    first = first.model_copy(update=update)
     return target.model_copy(update={"processors": (first, *rest)})
 
 
@@ -40,20 +41,40 @@ def test_all_weights_are_streamed_or_those_beyond_the_cache(
     assert found / held == pytest.approx(streamed, abs=0.03)
 
 
-def test_streamed_weights_take_the_links_time() -> None:
+def test_operators_take_of_the_memory_too() -> None:
     view = GraphView(small_cnn("int8").graph())
     loads = list(works(view))
     held = sum(work.weight_bytes for work in loads)
-    seconds = []
+    count = sum(not work.free for work in loads)
+    for cache, parts in ((held + 100 * count, False), (held + 100 * count - 1, True)):
+        target = accelerator(cache, swaps=True, each=100)
+        placed = place(view, target)
+        assert switches(loads, placed, target.processors[0]) is parts
+        assert streamed_bytes(view, loads, placed, target.processors[0]) == parts * held
+
+
+def test_a_network_loaded_part_by_part_takes_time_by_layer_and_link() -> None:
+    view = GraphView(small_cnn("int8").graph())
+    loads = list(works(view))
+    held = sum(work.weight_bytes for work in loads)
+    results = []
     for cache in (held, held - 1):
         target = accelerator(cache, swaps=True)
         result = estimate(view, loads, place(view, target), target)
         assert not isinstance(result, str)
-        seconds.append(result.seconds)
+        results.append(result)
+    whole, parts = results
     link = target.processors[0].link
     assert link is not None
-    assert result.crossing == pytest.approx(LINK_BYTES / (link.gb_per_s * 1e9))
-    assert seconds[1] - seconds[0] == pytest.approx(held / (link.gb_per_s * 1e9), rel=1e-6)
+    assert whole.crossing == parts.crossing
+    assert whole.crossing == pytest.approx(LINK_BYTES / (link.gb_per_s * 1e9))
+    streamed = sum(time.stream for time in parts.ops)
+    assert streamed == pytest.approx(held / (link.gb_per_s * 1e9), rel=1e-6)
+    ns = target.processors[0].costs["int8"].ns
+    live = [work for work in loads if not work.free]
+    moved = sum(work.activation_bytes for work in live)
+    by_layer = ns["switched_op"] * len(live) + ns["switched_byte"] * moved
+    assert parts.seconds - whole.seconds == pytest.approx(streamed + by_layer * 1e-9, rel=1e-6)
 
 
 def test_attention_stays_on_the_accelerator() -> None:
@@ -62,3 +83,14 @@ def test_attention_stays_on_the_accelerator() -> None:
     make.op("SOFTMAX", "activation", (1, 2, 8, 8))
     view = GraphView(make.graph())
     assert {one.where for one in place(view, load_target("hailo-8"))} == {"npu"}
+
+
+def test_attention_is_loaded_part_by_part() -> None:
+    make = GraphMaker((1, 2, 8, 4), "int8")
+    make.op("BATCH_MATMUL", "matmul", (1, 2, 8, 8), macs=512)
+    view = GraphView(make.graph())
+    loads = list(works(view))
+    target = accelerator(1 << 20, swaps=True)
+    assert switches(loads, place(view, target), target.processors[0])
+    whole = accelerator(1 << 20, swaps=False)
+    assert not switches(loads, place(view, whole), whole.processors[0])

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.profiling.cost import kernel_terms
-from edgekit.profiling.estimate import crossing_bytes, input_values, streamed_bytes
+from edgekit.profiling.estimate import crossing_bytes, input_values, streamed_bytes, switches
 from edgekit.profiling.fit.fitted import with_costs
 from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.fit.parameters import Parameter, ParameterSet
@@ -223,11 +223,12 @@ def _amounts(measured: Sample, target: Target, processor: str) -> Mapping[Parame
     """Amounts of each term in one inference, on one processor."""
     totals: dict[Parameter, float] = defaultdict(float)
     totals["inference"], totals["input_value"] = 1.0, float(input_values(measured.view.graph))
+    hardware = next(p for p in target.processors if p.name == processor)
+    switched = switches(measured.loads, measured.placed, hardware)
     for work, where in zip(measured.loads, measured.placed, strict=True):
         if where.where == processor:
-            for name, amount in kernel_terms(work).items():
+            for name, amount in kernel_terms(work, switched=switched).items():
                 totals[name] += amount
-    hardware = next(p for p in target.processors if p.name == processor)
     if hardware.link:
         totals["link"] = float(
             streamed_bytes(measured.view, measured.loads, measured.placed, hardware)

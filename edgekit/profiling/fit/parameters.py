@@ -173,13 +173,25 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
             (("lane_mac",), ("link",), ("inference",)), robust=True, own=("link", "inference")
         ),
     ),
-    # Arrays of multipliers that a compiler feeds from on-chip memory (Hailo): depthwise
-    # convolutions leave most lanes idle, attention is split into many parts, each layer has to be
-    # started, and what does not stay on the chip comes over its link.
+    # All layers at once, each with multipliers of its own that it passes its rows to (Hailo):
+    # channels come in blocks, and depthwise convolutions leave most lanes idle. Images, results
+    # and, of a network too large for that, all weights come over its link; such a network is
+    # loaded part by part: that takes time by layer, and values wait in memory between the parts.
     "array": (
-        ParameterSet((_MATRIX, _DEPTHWISE, ("mac.matmul",), ("op",), ("link",)), robust=True),
-        ParameterSet((_MATRIX, _DEPTHWISE, ("op",)), robust=True),
-        ParameterSet((_ALL_MACS, ("op",)), robust=True),
+        ParameterSet(
+            (
+                ("block_mac",),
+                _DEPTHWISE,
+                ("mac.matmul",),
+                ("switched_op",),
+                ("switched_byte",),
+                ("link",),
+            ),
+            robust=True,
+            repeats=_REPEATS,
+        ),
+        ParameterSet((("block_mac",), _DEPTHWISE, ("switched_op",), ("link",)), robust=True),
+        ParameterSet((("block_mac",), _DEPTHWISE, ("link",)), robust=True),
         ParameterSet((_ALL_MACS,)),
     ),
     # A DPU computes from on-chip memory what it loads over the bus: bytes cost as much whatever
