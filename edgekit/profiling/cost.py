@@ -29,8 +29,9 @@ _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
     "mac.conv_shallow": "mac.conv",
     "mac.depthwise_large": "mac.depthwise",
 }
-# These take values from one lane of a vector to another: sums over a row, another order.
-_REORDERING = frozenset({"SOFTMAX", "TRANSPOSE"})
+# These take values from one lane of a vector to another: sums over a row, another order or start.
+_REORDERING = frozenset({"SOFTMAX", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V"})
+_JOINING = frozenset({"CONCATENATION", "CONCAT"})
 _OF_ALL: frozenset[Term] = frozenset({"lane_mac", "block_mac"})  # in place of a class's own rate
 _BLOCKED: frozenset[OpClass] = frozenset({"conv", "pointwise", "dense"})
 _OUTPUTS: dict[OpClass, Term] = {
@@ -101,6 +102,10 @@ def kernel_terms(work: Work, *, switched: bool = False) -> dict[Term, float]:
         terms["unfused_byte"] = float(work.activation_bytes)
     if work.op.name.upper() in _REORDERING:
         terms["reorder_byte"] = float(work.activation_bytes)
+    if work.op.name.upper() in _JOINING:
+        terms["join_byte"] = float(work.activation_bytes)
+    if work.kind == "resize":
+        terms["resize_byte"] = float(work.activation_bytes)
     return terms
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgekit.graph.types import Graph
+from edgekit.graph.types import Graph, Port
 from edgekit.profiling.cost import OpTime, crossing_seconds, op_time
 from edgekit.profiling.edgetpu_cache import PROGRAM_BYTES, parameter_cache
 from edgekit.profiling.kernels.factors import factors
@@ -15,7 +15,7 @@ from edgekit.profiling.rules.edgetpu import RULES as EDGETPU
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work
 from edgekit.schema.names import Precision
-from edgekit.schema.target import KernelCosts, Processor, Target
+from edgekit.schema.target import KernelCosts, Processor, Target, Term
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def estimate(
     main = _main_precision(loads)
     for name in used:
         ns = charged_costs(processors[name or ""], main, target).ns
-        once = ns.get("inference", 0.0) + ns.get("input_value", 0.0) * input_values(view.graph)
-        once *= 1e-9
+        terms = inference_terms(view.graph).items()
+        once = sum(amount * ns.get(term, 0.0) for term, amount in terms) * 1e-9
         fixed += once
         busy[name or ""] += once
     live = [work for work in loads if not work.free]
@@ -118,9 +118,21 @@ def estimate(
     )
 
 
-def input_values(graph: Graph) -> int:
-    """How many values a network takes: runtimes bring them into the order of their kernels."""
-    return sum(graph.tensors[port.tensor].elements for port in graph.inputs)
+def inference_terms(graph: Graph) -> dict[Term, float]:
+    """What a network has once an inference, by the name of the term.
+
+    Runtimes bring the values that it takes into the order of their kernels, and those that it gives
+    back.
+    """
+
+    def values(ports: Sequence[Port]) -> float:
+        return float(sum(graph.tensors[port.tensor].elements for port in ports))
+
+    return {
+        "inference": 1.0,
+        "input_value": values(graph.inputs),
+        "output_value": values(graph.outputs),
+    }
 
 
 def charged_costs(processor: Processor, precision: Precision, target: Target) -> KernelCosts:

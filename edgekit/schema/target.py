@@ -44,12 +44,15 @@ Term = Literal[
     "activation_byte",  # read or written
     "vector_byte",  # read or written by elementwise operators and those that only move data
     "unfused_byte",  # read or written by pools, means and activations that stand alone
-    "reorder_byte",  # read or written by softmax and transposition
+    "reorder_byte",  # read or written by softmax, transposition, slices and splits
+    "join_byte",  # read or written by concatenations
+    "resize_byte",  # read or written by resizes
     "weight_byte",  # read
     "op",  # one operator
     "switched_op",  # one operator of a network that is loaded part by part
     "switched_byte",  # read or written by one
     "input_value",  # of the network's inputs, once an inference
+    "output_value",  # of its outputs
     "inference",  # one inference
 ]
 """What the time of kernels is proportional to."""

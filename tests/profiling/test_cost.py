@@ -124,7 +124,7 @@ def test_bytes_of_what_stands_between_convolutions_are_told_apart(kind: str) -> 
     [
         ("SOFTMAX", "activation", True), ("Transpose", "data", True),
         ("LayerNormalization", "normalization", False), ("LOGISTIC", "activation", False),
-        ("CONCATENATION", "data", False),
+        ("CONCATENATION", "data", False), ("Slice", "data", True), ("SPLIT", "data", True),
     ],
 )  # fmt: skip
 def test_only_operators_whose_values_change_lanes_cost_reorder_bytes(
@@ -133,6 +133,23 @@ def test_only_operators_whose_values_change_lanes_cost_reorder_bytes(
     load = work(kind, 0)
     terms = kernel_terms(replace(load, op=replace(load.op, name=name)))
     assert terms.get("reorder_byte") == (100 if counts else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "term"),
+    [
+        ("CONCATENATION", "data", "join_byte"), ("Concat", "data", "join_byte"),
+        ("Resize", "resize", "resize_byte"), ("RESIZE_BILINEAR", "resize", "resize_byte"),
+        ("PAD", "data", None),
+    ],
+)  # fmt: skip
+def test_concatenations_and_resizes_cost_bytes_of_their_own(
+    name: str, kind: str, term: str | None
+) -> None:
+    load = work(kind, 0)
+    terms = kernel_terms(replace(load, op=replace(load.op, name=name)))
+    assert {"join_byte", "resize_byte"} & terms.keys() == ({term} if term else set())
+    assert term is None or terms[term] == 100  # type: ignore[index]
 
 
 def test_a_processor_with_its_own_memory_does_not_wait_for_the_hosts() -> None:

@@ -171,15 +171,15 @@ def test_floats_are_halves_where_the_target_computes_in_those() -> None:
         assert half.bytes * 2 == load.bytes
 
 
-def test_the_values_of_the_input_cost_once_an_inference() -> None:
+def test_the_values_of_inputs_and_outputs_cost_once_an_inference() -> None:
     target = load_target("galaxy-s24-qnn")
     first, *rest = target.processors
     per_value = 5000.0  # nanoseconds
-    ns: dict[Term, float] = {"inference": 1e6, "input_value": per_value}
+    ns: dict[Term, float] = {"inference": 1e6, "input_value": per_value, "output_value": 300.0}
     costs = {"int8": first.costs["int8"].model_copy(update={"ns": ns})}
     update = {"processors": (first.model_copy(update={"costs": costs}), *rest)}
     target = target.model_copy(update=update)
     make = GraphMaker((1, 256), file_format="onnx")
-    make.op("Relu", "activation", (1, 256))
+    make.op("Slice", "data", (1, 64))
     latency = value(profile_graph(make.graph(), target, "m").latency_ms)
-    assert latency == pytest.approx(1 + 256 * per_value * 1e-6)
+    assert latency == pytest.approx(1 + (256 * per_value + 64 * 300.0) * 1e-6)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.profiling.cost import kernel_terms
-from edgekit.profiling.estimate import crossing_bytes, input_values, streamed_bytes, switches
+from edgekit.profiling.estimate import crossing_bytes, inference_terms, streamed_bytes, switches
 from edgekit.profiling.fit.fitted import with_costs
 from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.fit.parameters import Parameter, ParameterSet
@@ -222,7 +222,8 @@ def _score(design: Design, parameters: ParameterSet, rows: NDArray[np.int_]) -> 
 def _amounts(measured: Sample, target: Target, processor: str) -> Mapping[Parameter, float]:
     """Amounts of each term in one inference, on one processor."""
     totals: dict[Parameter, float] = defaultdict(float)
-    totals["inference"], totals["input_value"] = 1.0, float(input_values(measured.view.graph))
+    for once, amount in inference_terms(measured.view.graph).items():
+        totals[once] = amount
     hardware = next(p for p in target.processors if p.name == processor)
     switched = switches(measured.loads, measured.placed, hardware)
     for work, where in zip(measured.loads, measured.placed, strict=True):

@@ -117,6 +117,20 @@ def _pulled(groups: _Groups, vector: tuple[Parameter, ...]) -> ParameterSet:
     return ParameterSet((*groups, vector), robust=True, repeats=_REPEATS, pull=_PULL)
 
 
+def _hexagon(*moved: tuple[Parameter, ...]) -> tuple[ParameterSet, ...]:
+    products: tuple[Parameter, ...] = (*_MATRIX, "mac.matmul")
+    all_products: tuple[Parameter, ...] = (*_ALL_MACS, "mac.matmul")
+    return (
+        ParameterSet(
+            (products, _DEPTHWISE, *moved, ("inference",)),
+            robust=True,
+            ties=(Tie("mac.depthwise", "mac.conv", 8.0),),
+        ),
+        ParameterSet((all_products, ("input_value",), ("op",), ("inference",)), robust=True),
+        ParameterSet((("op",), ("inference",)), robust=True),
+    )
+
+
 PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
     # Kernel after kernel: CPUs, and GPUs through OpenCL or Vulkan.
     "cpu": (ParameterSet(_KERNELS, pull=_PULL), *_FEW),
@@ -214,29 +228,16 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ParameterSet((_ALL_MACS, ("weight_byte",), ("activation_byte",))),
         ParameterSet((_ALL_MACS, ("weight_byte",))),
     ),
-    # A matrix unit beside vector units (Hexagon): inputs are brought into the order of the kernels
-    # first, and weights are waited for. Depthwise convolutions run on the vector units, and so do
-    # softmax and transposition, for which values have to change lanes. The network is compiled into
-    # one program, so that no layer has to be started. In int8 few networks with depthwise layers
-    # were measured; in fp16 such a product takes eight times as long as others.
-    "hexagon": (
-        ParameterSet(
-            (
-                (*_MATRIX, "mac.matmul"),
-                _DEPTHWISE,
-                ("reorder_byte",),
-                ("input_value",),
-                ("weight_byte",),
-                ("inference",),
-            ),
-            robust=True,
-            ties=(Tie("mac.depthwise", "mac.conv", 8.0),),
-        ),
-        ParameterSet(
-            ((*_ALL_MACS, "mac.matmul"), ("input_value",), ("op",), ("inference",)), robust=True
-        ),
-        ParameterSet((("op",), ("inference",)), robust=True),
+    # A matrix unit beside vector units (Hexagon). Inputs are brought into the order of its kernels
+    # first and outputs out of it, and weights are waited for. Depthwise convolutions run on the
+    # vector units; a product takes eight times as long there (fitted in fp16, a tie in int8, where
+    # few networks with such layers were measured). So do operators that move values to other lanes,
+    # and resizes. The network is compiled into one program, so that no layer has to be started.
+    "hexagon": _hexagon(
+        ("reorder_byte",), ("resize_byte",), ("input_value", "output_value"), ("weight_byte",)
     ),
+    # What is concatenated is brought to one scale; outputs stay integers.
+    "hexagon-int8": _hexagon(("reorder_byte", "join_byte"), ("input_value",), ("weight_byte",)),
     # Arithmetic so fast that weights and activations are waited for (TensorRT).
     "bandwidth": (
         ParameterSet(
