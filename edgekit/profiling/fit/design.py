@@ -222,8 +222,7 @@ def _score(design: Design, parameters: ParameterSet, rows: NDArray[np.int_]) -> 
 def _amounts(measured: Sample, target: Target, processor: str) -> Mapping[Parameter, float]:
     """Amounts of each term in one inference, on one processor."""
     totals: dict[Parameter, float] = defaultdict(float)
-    for once, amount in inference_terms(measured.view.graph).items():
-        totals[once] = amount
+    totals.update(inference_terms(measured.view.graph).items())
     hardware = next(p for p in target.processors if p.name == processor)
     switched = switches(measured.loads, measured.placed, hardware)
     for work, where in zip(measured.loads, measured.placed, strict=True):
