@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import detectors
+import mnasnet
 import segmenters
 import transformers
 import vision
@@ -41,6 +42,7 @@ _NETWORKS: list[tuple[str, Callable[..., Graph]]] = [
     (rf"sesr_m5{_SIZE}", segmenters.sesr_m5),
     (rf"dncnn{_SIDES}x(?P<channels>\d) (?P<depth>\d+)", segmenters.dncnn),
     (rf"midas{_SIZE}", segmenters.midas_small),
+    (rf"MnasNet-A1 dm(?P<alpha>[\d.]+){_SIZE}", mnasnet.mnasnet_a1),
     (r"(?:vit|deit)_(?P<size>tiny|small|base)(?: (?P<patch>\d+))?", transformers.vit),
     (r"convnext_tiny", transformers.convnext_tiny),
     (rf"mobile_vit{_SIZE}", transformers.mobilevit_small),

@@ -46,6 +46,9 @@ PUBLISHED = [
     ("hrnet_pose 256x192", 7700, 28.5), ("posenet_mobilenet 513x257", None, 3.31),
     ("face_det_lite 480x640", None, 0.878), ("foot_track_net 480x640", None, 2.53),
     ("shufflenet_v2 48", 41, 1.37), ("shufflenet_v2 116", 146, 2.28), ("resnet50-v2-7", 4100, 25.6),
+    # tensorflow/tpu's table of MnasNet-A1
+    ("MnasNet-A1 dm0.35 224", 63.2, 1.7), ("MnasNet-A1 dm1 192", 232, 3.9),
+    ("MnasNet-A1 dm1.4 96", 110.3, 6.1),
 ]  # fmt: skip
 
 
