@@ -119,6 +119,7 @@ class _Floats:
         self._free = set(computed)
         self._names: dict[int, str] = {}
         self._moved: dict[int, int] = {}
+        self._whole: set[int] = set()  # convolutions that know no blocks
         self._blocked: set[int] = set()  # tensors that are stored in blocks of channels
         self._plain_too: set[int] = set()  # and those of them that were moved back already
         self._blocked_too: set[int] = set()  # tensors that were moved into blocks
@@ -136,7 +137,12 @@ class _Floats:
             maker = self._hosts.get(port.tensor, self._links.producers.get(port.tensor))
             if maker is not None and port.tensor in self._blocked - self._plain_too:
                 self._move(maker, port.tensor)
-        return Fusion(frozenset(self._free), names=self._names, moved=self._moved)
+        return Fusion(
+            frozenset(self._free),
+            names=self._names,
+            plain=frozenset(self._whole),
+            moved=self._moved,
+        )
 
     def _visit(self, op: Op) -> None:
         if op.name == "Conv" and len(op.inputs) > 1 and len(self._shape(op.inputs[1])) == 4:
@@ -223,6 +229,7 @@ class _Floats:
             self._blocked |= {*op.outputs} if known else set()
         else:
             self._in_blocks(op, [source])
+        self._whole |= set() if known else {op.index}
         for one in (self._scalable, self._summable, self._open):
             one |= {*op.outputs}
 

@@ -8,6 +8,8 @@ transposing them only renames axes.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from edgekit.graph.types import Op
 from edgekit.profiling.fusion.functions import ELEMENTWISE, one_function, pads_convolutions
 from edgekit.profiling.fusion.types import Fusion
@@ -15,6 +17,7 @@ from edgekit.profiling.links import WEIGHTED, Links
 
 _CONVOLUTIONS = frozenset({"conv", "pointwise", "depthwise"})
 _CONVERSIONS = frozenset({"FakeQuantize", "Convert"})
+_FUNCTIONS = frozenset({"Sigmoid", "Tanh", "Swish", "HSwish", "HSigmoid", "Gelu", "Exp", "Erf"})
 _SUMS = frozenset({"Add"})
 _IN_ORDER = frozenset({"StridedSlice", "Slice"})  # want the axes where they are named
 
@@ -25,7 +28,7 @@ def fused(links: Links) -> Fusion:
     for op in links.graph.ops:
         if op.index not in walk.free:
             walk.visit(op)
-    return Fusion(frozenset(walk.free))
+    return Fusion(frozenset(walk.free), names=walk.names, functions=walk.functions)
 
 
 class _Walk:
@@ -34,9 +37,11 @@ class _Walk:
     def __init__(self, links: Links) -> None:
         self._links = links
         self.free = set(links.computed_once)
-        self._hosts: set[int] = set()  # tensors of operators that take what follows
+        self.names: dict[int, str] = {}  # of elementwise kernels: what they compute
+        self.functions: Counter[int] = Counter()
+        self._hosts: dict[int, int] = {}  # operators that take what follows, by tensor
         self._summable: set[int] = set()  # of those, that take a sum yet
-        self._chains: set[int] = set()  # tensors of elementwise kernels
+        self._chains: dict[int, int] = {}  # first operators of elementwise kernels by tensor
         self._seen: set[tuple[object, ...]] = set()
 
     def visit(self, op: Op) -> None:
@@ -44,7 +49,7 @@ class _Walk:
         if self._again(op):
             self.free.add(op.index)
         elif op.kind in WEIGHTED:
-            self._hosts |= {*op.outputs}
+            self._hosts |= dict.fromkeys(op.outputs, op.index)
             self._summable |= {*op.outputs} if op.kind in _CONVOLUTIONS else set()
         elif op.name in _CONVERSIONS:
             self._converts(op)
@@ -52,10 +57,10 @@ class _Walk:
             self.free.add(op.index)
         elif op.name == "Transpose" and self._renames(op):
             self.free.add(op.index)
-            for one in (self._hosts, self._chains):
-                one |= {*op.outputs} if op.inputs[0] in one else set()
+            self._pass_on(op)
         elif op.kind in ELEMENTWISE and op.name != "Softmax" and not self._joins(op):
-            self._chains |= {*op.outputs}
+            self._chains |= dict.fromkeys(op.outputs, op.index)
+            self.names[op.index] = op.name
 
     def _again(self, op: Op) -> bool:
         """Whether another operator computes the very same."""
@@ -68,8 +73,14 @@ class _Walk:
         if self._links.ports & {*op.inputs, *op.outputs}:
             return
         self.free.add(op.index)
-        for one in (self._hosts, self._chains):
-            one |= {*op.outputs} if op.inputs[0] in one else set()
+        self._pass_on(op)
+
+    def _pass_on(self, op: Op) -> None:
+        """What an operator makes is what it reads, as far as fusions go."""
+        if op.inputs[0] in self._hosts:
+            self._hosts |= dict.fromkeys(op.outputs, self._hosts[op.inputs[0]])
+        if op.inputs[0] in self._chains:
+            self._chains |= dict.fromkeys(op.outputs, self._chains[op.inputs[0]])
 
     def _renames(self, op: Op) -> bool:
         """Whether a transposition only says in which order the axes of an image are named."""
@@ -89,18 +100,22 @@ class _Walk:
             together = [op] if alone else one_function(links, sources[0], readers)
             if together:
                 self.free |= {one.index for one in together}
-                self._hosts |= {*together[-1].outputs}
+                host = self._hosts[sources[0]]
+                self._hosts |= dict.fromkeys(together[-1].outputs, host)
+                self.functions[host] += sum(one.name in _FUNCTIONS for one in together)
                 if sources[0] in self._summable and op.name != "Round":  # that ends as integers
                     self._summable |= {*together[-1].outputs}
                 return True
         summed = [s for s in alone if s in self._summable]
         if op.name in _SUMS and len(sources) > 1 and summed and self._same_shape(sources):
             self.free.add(op.index)
-            self._hosts |= {*op.outputs}
+            self._hosts |= dict.fromkeys(op.outputs, self._hosts[summed[0]])
             return True
-        if any(source in self._chains for source in alone):
+        first = next((self._chains[source] for source in alone if source in self._chains), None)
+        if first is not None:
             self.free.add(op.index)
-            self._chains |= {*op.outputs}
+            self._chains |= dict.fromkeys(op.outputs, first)
+            self.names[first] += f"+{op.name}"
             return True
         return False
 

@@ -100,5 +100,9 @@ def _looked_up(
 
 
 def _rows(table: KernelTable, kernel: str) -> KernelRows | None:
-    """Rows of a kernel; of the signed one where the unsigned was not measured."""
-    return table.kernels.get(kernel) or table.kernels.get(kernel.removesuffix(UNSIGNED))
+    """Rows of a kernel, or of the nearest that was measured.
+
+    That is the signed one for an unsigned, and the first operator's for several in one kernel.
+    """
+    names = (kernel, kernel.removesuffix(UNSIGNED), kernel.partition("+")[0])
+    return next((table.kernels[name] for name in names if name in table.kernels), None)

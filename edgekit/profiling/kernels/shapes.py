@@ -13,6 +13,7 @@ from edgekit.profiling.work import Work
 _TRANSPOSED = ("TRANSPOSE_CONV", "ConvTranspose", "Backprop")
 UNSIGNED = ".uint8"
 FLOATS = ".float"
+PLAIN = ".plain"
 WEIGHTS = "weights"
 _LEAST = 1e-3
 _TILE = 16  # float32 values in the widest vector of a CPU
@@ -25,13 +26,16 @@ class KernelShape:
     Attributes:
         kernel: the class for operators that multiply matrices, else the operator's name; with
             `UNSIGNED` behind it in .tflite files of uint8, which have kernels of their own, and
-            with `FLOATS` if it computes floats in a file of integers.
+            with `FLOATS` if it computes floats in a file of integers, and with `PLAIN` if it is a
+            convolution in another layout than the runtime's best.
         features: positive numbers. Convolutions: rows of the matrix (m), its depth (k) and columns
             (n), groups, taps of a filter, values read over values multiplied (the stride shows in
             it), columns computed over wanted where tiles are 16 wide, and the largest divisor of
             16 in the columns and in the channels. Others: values written, values read over
-            written, length of the last axis, and values of the smallest input over written. Last,
-            in both: 1, and values that change their layout for its sake over those written.
+            written, length of the last axis, values of the smallest input over written, and 1 or
+            multiplications over written. Last, in both: 1 and values that change their layout for
+            its sake over those written, and 1 and transcendental functions that the kernel
+            computes beside its own.
             `WEIGHTS`, what fetching them costs: MB of weights in the whole network, which decide
             what caches hold.
     """
@@ -48,23 +52,29 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
     read = max(1, sum(tensor.elements for tensor in sources))
     suffix = UNSIGNED if _unsigned(view, sources) else ""
     suffix += FLOATS if op.index in view.fusion.floats else ""
-    moved = 1 + view.fusion.moved.get(op.index, 0) / written
+    suffix += PLAIN if op.index in view.fusion.plain else ""
+    around = (
+        1 + view.fusion.moved.get(op.index, 0) / written,
+        1 + view.fusion.functions.get(op.index, 0),
+    )
     if op.kind not in WEIGHTED or gemm is None:
         inner = _inner(view, outputs or sources)
         smallest = max(1, min((t.elements for t in sources), default=1))
-        features: tuple[float, ...] = (written, read / written, inner, smallest / written, moved)
+        deep = max(1.0, work.macs / written)
+        features: tuple[float, ...] = (written, read / written, inner, smallest / written, deep)
+        features += around
         return KernelShape(view.fusion.names.get(op.index, op.name) + suffix, features)
     name: str = "transposed" if any(word in op.name for word in _TRANSPOSED) else op.kind
     if name in ("dense", "matmul"):
         # One row is read as fast as the memory gives its weights; more rows multiply matrices.
         name = "dense_rows" if name == "dense" and gemm.m > 1 else name
-        features = (gemm.m, gemm.k, gemm.n, gemm.groups, *_tiles(gemm.k, gemm.n), moved)
+        features = (gemm.m, gemm.k, gemm.n, gemm.groups, *_tiles(gemm.k, gemm.n), *around)
         return KernelShape(name + suffix, features)
     taps = _taps(view, op)
     fresh = read / max(1.0, gemm.m * gemm.groups * gemm.k / taps)
     columns = gemm.groups if gemm.k == taps and gemm.n == 1 else gemm.n
     tiles = _tiles(gemm.k // taps, columns)
-    features = (gemm.m, gemm.k, gemm.n, gemm.groups, taps, fresh, *tiles, moved)
+    features = (gemm.m, gemm.k, gemm.n, gemm.groups, taps, fresh, *tiles, *around)
     return KernelShape(name + suffix, features)
 
 
