@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from statistics import median
 
@@ -31,7 +31,7 @@ from markdown import DOCS, README, put_between
 from edgekit.base.child import Worker
 from edgekit.base.errors import EdgekitError
 from edgekit.base.files import write_json, write_text
-from edgekit.devices.device import LocalDevice
+from edgekit.devices.device import Latency, LocalDevice, quiet_loop, quietest
 from edgekit.export.base import ExportJob
 from edgekit.export.exporter import derive_from_tflite, export
 from edgekit.graph.read import read_graph
@@ -55,7 +55,8 @@ _SUFFIX = {"tflite": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
 _SAMPLES = 8
 _SIDE = 224  # of images, where a network takes any
 _LIVELY = 20.0  # on the last layer's weights
-_ROUNDS = 3
+_ROUNDS = 4
+_RUNS_S = 0.3
 _INTRODUCTION = """# How far a calibrated target is off
 
 Made by `python benchmarks/calibration.py --docs`: {source}. Each file was measured on the same
@@ -64,7 +65,7 @@ networks of its own; none of these files was among them. Twelve keras.applicatio
 random weights, and the files of the shared models that run without an accelerator; int8 ONNX and
 OpenVINO files are derived from the .tflite files. |predicted / measured - 1|; coverage of the 10th
 to 90th percentile interval."""
-Times = dict[tuple[Path, int], list[float]]
+Times = dict[tuple[Path, int], float]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--minutes", type=float, default=18.0, help="of the calibration")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--cache", type=Path, default=CACHE, help="of exported files")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of the runs of one file")
+    parser.add_argument("--seconds", type=float, default=_RUNS_S, help="of the runs of one file")
     parser.add_argument("--only", nargs="*", help="words of which a file's name must have one")
     parser.add_argument("--again", action="store_true", help="predict what was measured last")
     parser.add_argument("--docs", action="store_true", help="write docs/calibration.md")
@@ -211,22 +212,30 @@ def found(cache: Path) -> Iterator[Path]:
 
 def measured(files: Sequence[Path], threads: Sequence[int], seconds: float) -> Times:
     """Latencies in seconds of each file and number of threads, in turns with the others."""
-    known: Times = defaultdict(list)
+    known: dict[tuple[Path, int], list[Latency]] = defaultdict(list)
     skipped: set[Path] = set()
+    quiet_s = 0.0
     with closing(LocalDevice()) as device:
-        for _, path, count in product(range(_ROUNDS), files, threads):
-            if path in skipped:
-                continue
-            try:
-                latency = device.latency(
-                    path, runtime=default_runtime(path), threads=count, seconds=seconds / _ROUNDS
-                )
-            except EdgekitError as error:
-                print(f"not measured: {path.name}: {error.message[:160]}")
-                skipped.add(path)
-                continue
-            known[path, count].append(latency.seconds)
-    return known
+        for _ in range(_ROUNDS):
+            for path, count in product(files, threads):
+                before = known[path, count]
+                if path in skipped or any(not one.doubt(quiet_s) for one in before):
+                    continue
+                try:
+                    before.append(
+                        device.latency(
+                            path, runtime=default_runtime(path), threads=count, seconds=seconds
+                        )
+                    )
+                except EdgekitError as error:
+                    print(f"not measured: {path.name}: {error.message[:160]}")
+                    skipped.add(path)
+            quiet_s = quiet_loop(chain.from_iterable(known.values()))
+    return {
+        key: median(one.seconds for one in quietest(found, quiet_s))
+        for key, found in known.items()
+        if found
+    }
 
 
 def rows(times: Times, target: Path) -> Iterator[Row]:
@@ -239,13 +248,13 @@ def rows(times: Times, target: Path) -> Iterator[Row]:
             continue
         inside = None
         if figure.low is not None and figure.high is not None:
-            inside = figure.low <= 1e3 * median(seconds) <= figure.high
+            inside = figure.low <= 1e3 * seconds <= figure.high
         yield Row(
             model=path.stem,
             runtime=default_runtime(path),
             precision=GraphView(read_graph(path)).precision,
             threads=count,
-            measured_ms=1e3 * median(seconds),
+            measured_ms=1e3 * seconds,
             predicted_ms=figure.value,
             inside=inside,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,23 +11,59 @@ from typing import Any, Protocol
 from edgekit.base.child import Worker
 from edgekit.base.registry import Registry
 from edgekit.devices.machine import Machine, machine
+from edgekit.runtimes.operators import OperatorTime
 
 _TIMEOUT_S = 120.0
+_QUIET = 1.1  # times the shortest: the loop varies a little
+_RARELY = 50  # the shortest loops in so many are luck
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Time of one inference, in seconds.
+    """Time of one inference.
 
     Attributes:
-        seconds: median.
-        least: of all runs; on a machine that does something else too it says more.
-        spread: third quartile over the first, minus one: how much else was going on.
+        seconds: first quartile of the runs that count.
+        spread: their third quartile over the first, minus one.
+        loop_s: mean time of a loop of known length around these runs: the longer, the more else
+            ran on the core.
     """
 
     seconds: float
-    least: float
-    spread: float
+    spread: float = 0.0
+    loop_s: float = 0.0
+
+    def doubt(self, quiet_loop_s: float) -> float:
+        """How much slower than on a quiet device the loop was; 0: hardly.
+
+        Args:
+            quiet_loop_s: the loop's time on a quiet device.
+        """
+        if not quiet_loop_s:
+            return 0.0
+        return max(0.0, self.loop_s / quiet_loop_s - _QUIET)
+
+    def when_quiet(self, quiet_loop_s: float) -> float:
+        """The time at a quiet device's clock, in seconds.
+
+        Args:
+            quiet_loop_s: see `doubt`.
+        """
+        if not quiet_loop_s or not self.loop_s:
+            return self.seconds
+        return self.seconds * min(1.0, max(1 / _QUIET, quiet_loop_s / self.loop_s))
+
+
+def quiet_loop(latencies: Iterable[Latency]) -> float:
+    """The loop's time on a quiet device: hardly ever was it shorter. In seconds; 0: unknown."""
+    times = sorted(one.loop_s for one in latencies)
+    return times[len(times) // _RARELY] if times else 0.0
+
+
+def quietest(latencies: Sequence[Latency], quiet_loop_s: float) -> list[Latency]:
+    """Those of a file's latencies that were disturbed least."""
+    least = min(one.doubt(quiet_loop_s) for one in latencies)
+    return [one for one in latencies if one.doubt(quiet_loop_s) <= least]
 
 
 class Device(Protocol):
@@ -50,6 +87,21 @@ class Device(Protocol):
             EdgekitError: the file cannot be run there.
         """
 
+    def operators(
+        self, path: Path, *, runtime: str, threads: int, seconds: float
+    ) -> list[OperatorTime]:
+        """Times of operators by the runtime's own profiler; none if it has none.
+
+        Args:
+            path: see `latency`.
+            runtime: see `latency`.
+            threads: see `latency`.
+            seconds: about how long the runs take.
+
+        Raises:
+            EdgekitError: the file cannot be run there.
+        """
+
     def runtime_version(self, runtime: str) -> str:
         """Version of a runtime that has run a file."""
 
@@ -65,6 +117,7 @@ class LocalDevice:
     def __init__(self) -> None:
         self._worker = Worker(timeout_s=_TIMEOUT_S)
         self._versions: dict[str, str] = {}
+        self._quiet_loop_s = math.inf  # until something was measured
 
     def machine(self) -> Machine:
         """See `Device.machine`."""
@@ -78,9 +131,25 @@ class LocalDevice:
             runtime=runtime,
             threads=threads,
             seconds=seconds,
+            quiet_loop_s=self._quiet_loop_s,
         )
         self._versions[runtime] = answer.pop("version")
-        return Latency(**answer)
+        found = Latency(**answer)
+        self._quiet_loop_s = min(self._quiet_loop_s, found.loop_s)
+        return found
+
+    def operators(
+        self, path: Path, *, runtime: str, threads: int, seconds: float
+    ) -> list[OperatorTime]:
+        """See `Device.operators`."""
+        answer = self._worker.call(
+            "edgekit.devices.quick:quick_operators",
+            path=str(path),
+            runtime=runtime,
+            threads=threads,
+            seconds=seconds,
+        )
+        return [OperatorTime(tuple(names), time) for names, time in answer["operators"]]
 
     def runtime_version(self, runtime: str) -> str:
         """See `Device.runtime_version`."""

@@ -22,7 +22,7 @@ def calibration_view(report: CalibrationReport) -> RenderableType:
             str(one.threads),
             str(one.networks),
             str(len(one.failed)),
-            f"{one.spread_pct:.1f}%",
+            f"{one.disturbed_pct:.1f}%",
             _percent(one.median_pct),
             _percent(one.p90_pct),
         )

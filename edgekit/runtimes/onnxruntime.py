@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,10 +16,15 @@ from numpy.typing import NDArray
 from edgekit.base.errors import ModelFileError, ToolError
 from edgekit.base.extras import require
 from edgekit.runtimes import metadata
+from edgekit.runtimes.operators import Inputs, OperatorTime, repeat_for
 from edgekit.runtimes.session import Arrays, Session, check_inputs
 from edgekit.schema.artifact import TensorInfo
 
 _FATAL = 4
+_KERNEL = "_kernel_time"
+_RENAMED = re.compile(r"(_token_\d+|_nchwc)+$")
+_FIRST_RUNS = 2
+_KEPT = 0.6
 _DTYPES = {"float": "float32", "double": "float64"}
 
 
@@ -29,6 +37,7 @@ class OnnxSession(Session):
         path: the `.onnx` file.
         threads: within one operator; operators run one after the other.
         content: the model, where it is not the file's own.
+        profile: beginning of the name of a file that times of operators are written to.
 
     Raises:
         ModelFileError: the file is not an ONNX model that the runtime takes.
@@ -37,7 +46,14 @@ class OnnxSession(Session):
 
     runtime = "onnxruntime"
 
-    def __init__(self, path: Path, *, threads: int = 1, content: bytes | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        content: bytes | None = None,
+        profile: Path | None = None,
+    ) -> None:
         ort = require("onnxruntime", purpose="to run .onnx files")
         ort.disable_telemetry_events()
         self.version = ort.__version__
@@ -46,6 +62,9 @@ class OnnxSession(Session):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _FATAL  # failures come as exceptions
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
         try:
             self._session = ort.InferenceSession(
                 content or str(path), options, providers=["CPUExecutionProvider"]
@@ -80,9 +99,45 @@ class OnnxSession(Session):
             binding.bind_output(name)
         return partial(self._session.run_with_iobinding, binding)
 
+    def events(self) -> list[dict[str, Any]]:
+        """What the profiler wrote; it ends with this."""
+        found: list[dict[str, Any]] = json.loads(Path(self._session.end_profiling()).read_bytes())
+        return found
+
     def close(self) -> None:
         """Frees the session."""
         del self._session
+
+
+def profiled(path: Path, *, threads: int, seconds: float, inputs: Inputs) -> list[OperatorTime]:
+    """See `edgekit.runtimes.operators.operator_times`."""
+    times: dict[int, list[float]] = {}
+    names: dict[int, str] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="edgekit-") as folder,
+        OnnxSession(path, threads=threads, profile=Path(folder) / "profile") as session,
+    ):
+        repeat_for(session.prepared(inputs(session.inputs)), seconds)
+        events = session.events()
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
+            node = int(event["args"]["node_index"])
+            times.setdefault(node, []).append(event["dur"])
+            names[node] = event["name"].removesuffix(_KERNEL)
+    return [
+        OperatorTime((_original(names[node]),), 1e-6 * float(np.mean(_middle(found))))
+        for node, found in times.items()
+    ]
+
+
+def _original(name: str) -> str:
+    """The name in the file of an operator that the optimizer renamed."""
+    return _RENAMED.sub("", name.removeprefix("fused ")).partition("/")[0]
+
+
+def _middle(values: list[float]) -> list[float]:
+    """Whole microseconds, without the first runs and without the slowest."""
+    return sorted(values[_FIRST_RUNS:])[: max(1, round(_KEPT * (len(values) - _FIRST_RUNS)))]
 
 
 def _info(node: Any) -> TensorInfo:

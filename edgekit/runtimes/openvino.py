@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 from edgekit.base.errors import ModelFileError, ToolError
 from edgekit.base.extras import require
 from edgekit.runtimes import metadata
+from edgekit.runtimes.operators import Inputs, OperatorTime, repeat_for
 from edgekit.runtimes.session import Arrays, Session, check_inputs
 from edgekit.schema.artifact import TensorInfo
+
+_FACTS = ("layerType", "execTimeMcs", "execOrder", "originalLayersNames")
+_NOT_RUN = ("Const", "Input", "Output")
+_CUT_OFF = 0.5  # on average: whole microseconds are told
 
 
 def compile_options(threads: int) -> dict[str, Any]:
@@ -40,6 +45,7 @@ class OpenVinoSession(Session):
     Args:
         path: the `.xml` file; its `.bin` lies beside it.
         threads: of the inference.
+        profile: whether to keep times of operators.
 
     Raises:
         ModelFileError: the files are not an OpenVINO model.
@@ -49,7 +55,7 @@ class OpenVinoSession(Session):
 
     runtime = "openvino"
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, *, threads: int = 1, profile: bool = False) -> None:
         ov = require("openvino", purpose="to run OpenVINO files")
         self.version = ov.__version__.partition("-")[0]
         self._path = path
@@ -62,7 +68,8 @@ class OpenVinoSession(Session):
             ) from None
         self._prepare(model)
         try:
-            compiled = core.compile_model(model, "CPU", compile_options(threads))
+            options = compile_options(threads) | ({"PERF_COUNT": True} if profile else {})
+            self._compiled = compiled = core.compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise ToolError(
                 f"OpenVINO cannot compile it: {_message(error)}", where=str(path)
@@ -96,9 +103,27 @@ class OpenVinoSession(Session):
         infer: Callable[[], object] = self._request.infer  # inputs stay where they were copied to
         return infer
 
+    def operators(self) -> list[OperatorTime]:
+        """Times of operators, of a session that keeps them."""
+        found = []
+        for node in self._compiled.get_runtime_model().get_ordered_ops():
+            facts = {key: str(node.rt_info[key].astype(str)) for key in _FACTS}
+            if facts["layerType"] not in _NOT_RUN and facts["execTimeMcs"].isdecimal():
+                names = tuple(filter(None, facts["originalLayersNames"].split(",")))
+                seconds = 1e-6 * (int(facts["execTimeMcs"]) + _CUT_OFF)
+                found.append((int(facts["execOrder"]), OperatorTime(names, seconds)))
+        return [time for _, time in sorted(found, key=lambda one: one[0])]
+
     def close(self) -> None:
         """Frees the compiled model."""
-        del self._request
+        del self._request, self._compiled
+
+
+def profiled(path: Path, *, threads: int, seconds: float, inputs: Inputs) -> list[OperatorTime]:
+    """See `edgekit.runtimes.operators.operator_times`."""
+    with OpenVinoSession(path, threads=threads, profile=True) as session:
+        repeat_for(session.prepared(inputs(session.inputs)), seconds)
+        return session.operators()
 
 
 def _info(port: Any) -> TensorInfo:

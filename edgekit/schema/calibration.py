@@ -13,7 +13,7 @@ class CalibratedSetting(Document):
 
     Attributes:
         failed: networks that the runtime did not run, with the reason.
-        spread_pct: median of the runs' third quartile over the first, minus one.
+        disturbed_pct: median of how much slower than on a quiet device other code ran meanwhile.
         median_pct: median error on composite networks of families that the fit had not seen.
         p90_pct: 90th percentile of the same.
     """
@@ -23,7 +23,7 @@ class CalibratedSetting(Document):
     threads: int
     networks: int
     failed: dict[str, str] = Field(default_factory=dict)
-    spread_pct: float
+    disturbed_pct: float
     median_pct: float | None
     p90_pct: float | None
 

@@ -8,6 +8,7 @@ import pytest
 
 from edgekit.base.errors import ToolError
 from edgekit.devices import quick
+from edgekit.devices.device import Latency, quiet_loop, quietest
 from edgekit.devices.quick import quick_latency
 
 
@@ -38,7 +39,82 @@ def test_a_run_that_fails_leaves_the_garbage_collector_on(
     assert gc.isenabled()
     try:
         with pytest.raises(ToolError):
-            quick_latency(path=str(tmp_path / "m.tflite"), runtime="any", threads=1, seconds=0.01)
+            quick_latency(
+                path=str(tmp_path / "m.tflite"),
+                runtime="any",
+                threads=1,
+                seconds=0.01,
+                quiet_loop_s=1e-6,
+            )
         assert gc.isenabled()
     finally:
         gc.enable()
+
+
+class Paced:
+    """A session whose runs take the next of a list of times on a clock of its own."""
+
+    inputs = ()
+    version = "1"
+
+    def __init__(self, slowness: list[float]) -> None:
+        self.now = 0.0
+        self._slowness = slowness
+        self._runs = 0
+
+    @property
+    def slow(self) -> float:
+        """How many times slower than alone the core is now."""
+        return self._slowness[self._runs % len(self._slowness)]
+
+    def __enter__(self) -> Paced:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def prepared(self, _: object) -> Callable[[], None]:
+        def call() -> None:
+            self.now += 1e-3 * self.slow
+            self._runs += 1
+
+        return call
+
+    def look(self, loops: int) -> float:
+        """Stands for the loop, as slow as what runs next or ran last."""
+        self.now += 1e-6 * loops
+        return 1e-6 * max(self.slow, self._slowness[(self._runs - 1) % len(self._slowness)])
+
+
+@pytest.mark.parametrize(
+    ("slowness", "disturbed"), [([1.0], 0.0), ([1.0, 1.0, 1.0, 1.9, 1.9], 0.0), ([1.9], 0.9)]
+)
+def test_runs_beside_other_programs_do_not_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, slowness: list[float], disturbed: float
+) -> None:
+    session = Paced(slowness)
+    monkeypatch.setattr(quick, "open_session", lambda *_, **__: session)
+    monkeypatch.setattr(quick, "_clock", lambda: session.now)
+    monkeypatch.setattr(quick, "_look", session.look)
+    found = quick_latency(
+        path=str(tmp_path / "m.tflite"), runtime="any", threads=1, seconds=0.01, quiet_loop_s=1e-6
+    )
+    assert found["seconds"] == pytest.approx(1e-3 * (1 + disturbed))
+    assert found["loop_s"] == pytest.approx(1e-6 * (1 + disturbed))
+
+
+def test_the_quietest_latencies_count() -> None:
+    quiet = [Latency(1.0, loop_s=1.02e-6), Latency(1.2, loop_s=1.1e-6)]
+    noisy = [Latency(9.0, loop_s=1.8e-6), Latency(8.0, loop_s=1.6e-6)]
+    assert quietest([*quiet, *noisy], 1e-6) == quiet
+    assert quietest(noisy, 1e-6) == noisy[1:]
+    assert quietest(noisy, 0.0) == noisy
+    assert quiet_loop([*quiet, *noisy]) == 1.02e-6
+    assert quiet_loop([]) == 0.0
+
+
+def test_a_slower_clock_is_not_taken_for_a_slower_network() -> None:
+    assert Latency(2.0, loop_s=1.05e-6).when_quiet(1e-6) == pytest.approx(2.0 / 1.05)
+    assert Latency(2.0, loop_s=0.9e-6).when_quiet(1e-6) == 2.0
+    assert Latency(2.0, loop_s=1.9e-6).when_quiet(1e-6) == pytest.approx(2.0 / 1.1)
+    assert Latency(2.0, loop_s=1.9e-6).doubt(1e-6) == pytest.approx(0.8)

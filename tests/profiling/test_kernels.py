@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
 
 from edgekit.base.errors import TargetError
-from edgekit.profiling.fit.evidence import Scale, evidence
+from edgekit.profiling.fit.attribution import Part
+from edgekit.profiling.fit.evidence import Scale, best_scale, evidence
 from edgekit.profiling.fit.kernels import Observation, fit_kernels, predict_seconds
 from edgekit.profiling.kernels.factors import factors
 from edgekit.profiling.kernels.interpolation import covariance, interpolate
@@ -52,25 +55,25 @@ def test_interpolation_is_that_of_scikit_learn() -> None:
     assert np.allclose(found[1], deviation, atol=1e-6)
 
 
-def _regression(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Scale]]:
-    """Points and values of two kernels, observations that are sums of them, and scales."""
+def _regression(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Scale]:
+    """Points of a kernel's shapes, observations that are sums over them, and a scale."""
     generator = np.random.default_rng(seed)
     points = generator.normal(size=(9, 2))
     slopes = generator.uniform(0, 1, size=(7, 9))
-    return points, slopes, generator.normal(size=7), [Scale((1.2, 0.7), 0.4)]
+    return points, slopes, generator.normal(size=7), Scale((1.2, 0.7), 0.4, 0.1)
 
 
 def test_evidence_is_that_of_scikit_learn() -> None:
     process = pytest.importorskip("sklearn.gaussian_process")
     kernels = process.kernels
-    points, _, wanted, (scale,) = _regression(2)
+    points, _, wanted, scale = _regression(2)
     points = points[:7]
     kernel = kernels.ConstantKernel(1.5**2) + kernels.ConstantKernel(0.4**2) * kernels.Matern(
         length_scale=scale.lengths, nu=1.5
     )
     reference = process.GaussianProcessRegressor(kernel, alpha=0.1**2, optimizer=None)
-    logs = np.log([*scale.lengths, scale.spread, 0.1])
-    found, _ = evidence(logs, [np.eye(7)], [points], wanted, np.zeros(7), offset=1.5)
+    logs = np.log([*scale.lengths, scale.spread, scale.noise])
+    found, _ = evidence(logs, np.eye(7), points, wanted, np.zeros(7), offset=1.5)
     constant = 3.5 * np.log(2 * np.pi)
     likelihood = reference.fit(points, wanted).log_marginal_likelihood()
     assert found - constant == pytest.approx(likelihood)
@@ -78,15 +81,28 @@ def test_evidence_is_that_of_scikit_learn() -> None:
 
 @pytest.mark.parametrize("seed", [3, 4])
 def test_the_slopes_of_the_evidence_are_its_differences(seed: int) -> None:
-    points, slopes, wanted, (scale,) = _regression(seed)
-    logs = np.log([*scale.lengths, scale.spread, *scale.lengths, scale.spread, 0.1])
-    given = ([slopes[:, :4], slopes[:, 4:]], [points[:4], points[4:]], wanted, np.full(7, 0.05))
+    points, slopes, wanted, scale = _regression(seed)
+    logs = np.log([*scale.lengths, scale.spread, scale.noise])
+    given = (slopes, points, wanted, np.full(7, 0.05))
     _, gradient = evidence(logs, *given, offset=1.5)
     for index in range(len(logs)):
         step = np.zeros(len(logs))
         step[index] = 1e-6
         above, below = (evidence(logs + one, *given, offset=1.5)[0] for one in (step, -step))
         assert gradient[index] == pytest.approx((above - below) / 2e-6, abs=1e-5)
+
+
+def test_the_best_scale_has_more_evidence_than_others() -> None:
+    pytest.importorskip("scipy")
+    points, slopes, wanted, first = _regression(5)
+    given = (slopes, points, wanted, np.full(7, 0.05))
+    best = best_scale(slopes, points, wanted, np.full(7, 0.05), first, offset=1.5)
+
+    def value(scale: Scale) -> float:
+        logs = np.log([*scale.lengths, scale.spread, scale.noise])
+        return evidence(logs, *given, offset=1.5)[0]
+
+    assert value(best) > value(first)
 
 
 def _table(view: GraphView, factor: float) -> KernelTable:
@@ -165,6 +181,33 @@ def test_the_fit_finds_what_made_the_latencies() -> None:
     assert predict_seconds(last, costs) == pytest.approx(last.seconds, rel=0.1)
     again, _ = fit_kernels(observations[:-1], source="s", scales=scales)
     assert again == costs
+
+
+def test_times_of_operators_tell_what_sums_do_not() -> None:
+    """All measured networks are the same, so that their sums tell nothing of another mixture."""
+    pytest.importorskip("scipy")
+
+    def measured(one: Observation) -> Observation:
+        times = {
+            work.op.index: 1e-5 + 1e-8 * (4 if work.kind == "depthwise" else 1) * work.macs
+            for work in one.loads
+            if not work.free
+        }
+        parts = tuple(Part(frozenset({index}), seconds) for index, seconds in times.items())
+        return replace(one, seconds=sum(times.values()), parts=parts)
+
+    known, *_, other = map(measured, _observations(4.0))
+    costs, _ = fit_kernels([replace(known, name=str(copy)) for copy in range(3)], source="s")
+    assert predict_seconds(other, costs) == pytest.approx(other.seconds, rel=0.2)
+
+
+def test_one_latency_that_is_far_off_changes_little() -> None:
+    pytest.importorskip("scipy")
+    observations = _observations(4.0) * 2
+    spoilt = [replace(observations[0], seconds=3 * observations[0].seconds), *observations[1:]]
+    costs, _ = fit_kernels(spoilt, source="s")
+    last = observations[-1]
+    assert predict_seconds(last, costs) == pytest.approx(last.seconds, rel=0.15)
 
 
 def test_a_fit_needs_observations() -> None:

@@ -55,7 +55,7 @@ _UNMEASURED: tuple[Precision, ...] = (
     "fp32", "int8", "fp16", "int8-dynamic", "int16x8", "int4-weight",
 )  # fmt: skip
 _LOAD_PER_CORE = 0.5
-_NOISY = 0.1
+_NOISY = 0.15
 _FOLDS = 4
 _LEAST_COMPOSITES = 8
 _NO_LIMIT_GB_S = 1000.0
@@ -289,7 +289,7 @@ def _summary(series: Series, fit: _Fit) -> CalibratedSetting:
         threads=series.setting.threads,
         networks=len(series.observations),
         failed=dict(series.failed),
-        spread_pct=rounded(100 * series.spread),
+        disturbed_pct=rounded(100 * series.disturbed),
         median_pct=error.median_pct if error else None,
         p90_pct=error.p90_pct if error else None,
     )
@@ -297,9 +297,9 @@ def _summary(series: Series, fit: _Fit) -> CalibratedSetting:
 
 def _warnings(series: Sequence[Series]) -> list[str]:
     found = []
-    spread = float(np.median([one.spread for one in series]))
-    if spread > _NOISY:
-        found.append(f"times were spread by {spread:.0%}: something else ran on the device")
+    disturbed = float(np.median([one.disturbed for one in series]))
+    if disturbed > _NOISY:
+        found.append(f"something else ran on the device: it was {disturbed:.0%} slower than quiet")
     without = [one.setting.key for one in series if len(one.observations) < 2 * _LEAST_COMPOSITES]
     if without:
         found.append(f"few networks were measured for {', '.join(without)}: give it more minutes")

@@ -43,6 +43,7 @@ def chains(generator: np.random.Generator) -> Iterator[Network]:
     yield from _products(generator, 8)
     yield from _grouped(generator, 6)
     yield from _scores(generator)
+    yield from _only_tflite(generator)
 
 
 def _log_uniform(generator: np.random.Generator, low: float, high: float) -> float:
@@ -303,4 +304,23 @@ def _products(generator: np.random.Generator, count: int) -> Iterator[Network]:
         network = Network(f"matmul-{made}", (heads, rows, features), "matmul")
         scores = network.matmul(0, network.transpose(0))
         network.matmul(scores, 0)
+        yield network
+
+
+def _only_tflite(generator: np.random.Generator) -> Iterator[Network]:
+    """Operators that are measured in .tflite files alone."""
+    for number in range(8):
+        steps, one, two = (_width(generator, 8, most) for most in (64, 128, 128))
+        network = Network(f"lstm-{number}", (1, steps, one), "lstm")
+        last = network.lstm(0, two)
+        if number % 2:
+            network.lstm(last, two)
+        yield network
+    for number in range(8):
+        side, channels = _plane(generator)
+        side = side if number % 2 else 8
+        network = Network(f"split-{number}", (1, side, side, channels), "split")
+        parts = (2, 4, 8)[number % 3]
+        last = network.split(0, parts)
+        network.concat([network.split(network.concat([last, last]), 2), last])
         yield network

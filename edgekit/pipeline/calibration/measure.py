@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -17,14 +16,16 @@ import numpy as np
 from edgekit.base.errors import EdgekitError
 from edgekit.base.files import write_text
 from edgekit.base.progress import Progress, silent
-from edgekit.devices.device import Device
+from edgekit.devices.device import Device, Latency, quiet_loop, quietest
 from edgekit.graph.read import read_graph
 from edgekit.pipeline.calibration.chains import chains
 from edgekit.pipeline.calibration.composites import composites
 from edgekit.pipeline.calibration.files import write_network
 from edgekit.pipeline.calibration.network import Network
+from edgekit.profiling.fit.attribution import parts
 from edgekit.profiling.fit.kernels import Observation
 from edgekit.profiling.view import GraphView
+from edgekit.runtimes.operators import OperatorTime
 from edgekit.schema.names import Format, Precision
 
 FORMATS: Mapping[str, Format] = {
@@ -38,14 +39,15 @@ _LEAST_NETWORKS = 60
 # Families of which networks, and one chain in so many, are measured with uint8 too.
 _UNSIGNED = {
     "mobilenet", "inverted", "segmentation", "tiny", "pointwise", "conv", "depthwise", "dense",
-    "stem", "add", "concat", "mean", "pool", "softmax", "logistic", "resize",
+    "stem", "add", "concat", "mean", "pool", "softmax", "logistic", "resize", "split",
 }  # fmt: skip
 _EVERY = 4
 _EARLY = 0.5  # where in the order the last composite comes
-_RUNS_SHARE = 0.3  # of the time; the rest writes and loads files
+_RUNS_SHARE = 0.15  # of the time; the rest writes and loads files, and waits for a quiet device
 _RUNS_S = (0.004, 0.2)  # of one network
-_TURNS = 3
-_NORMAL = 1.4826  # standard deviations in a median absolute deviation
+_TURNS = 5
+_FIRST_SHARE = 0.65  # of the time is for the first turn
+_DOUBT = 0.5  # relative uncertainty of a latency, over how much it is in doubt
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Series:
     """What was measured in one setting.
 
     Attributes:
-        spread: median of the relative spreads of the runs.
+        disturbed: median of what else slowed the runs down, relative.
         failed: networks that the runtime did not run, with the reason.
         version: of the runtime.
     """
@@ -75,7 +77,7 @@ class Series:
     setting: Setting
     observations: tuple[Observation, ...]
     composites: frozenset[str]
-    spread: float
+    disturbed: float
     failed: Mapping[str, str]
     version: str
 
@@ -142,9 +144,9 @@ def measure(
 ) -> list[Series]:
     """Measures the networks in each setting; settings of one file type share the files.
 
-    A network is measured in all settings before the next one, and all networks are measured in
-    turns, so that what else the device does in some seconds or minutes is not taken for what some
-    networks or settings cost: the median of the turns counts.
+    A network is measured in all settings before the next one, in an order by chance, so that what
+    else the device does in some seconds or minutes is not taken for what some networks or settings
+    cost. What was disturbed is measured again in further turns, as long as there is time.
 
     Args:
         device: what runs them.
@@ -158,30 +160,38 @@ def measure(
     for setting in settings:
         groups.setdefault((setting.runtime, setting.precision), []).append(setting)
     gathered = {setting: _Gathered() for setting in settings}
-    each = seconds * _RUNS_SHARE / (_TURNS * len(plan) * len(settings))
-    runs = min(max(each, _RUNS_S[0]), _RUNS_S[1])
+    runs = min(max(seconds * _RUNS_SHARE / (len(plan) * len(settings)), _RUNS_S[0]), _RUNS_S[1])
     start = time.monotonic()
+    quiet_s = 0.0
     for turn in range(_TURNS):
         for count, network in enumerate(plan):
-            late = turn == 0 and time.monotonic() - start > seconds / _TURNS
-            if late and count >= _LEAST_NETWORKS:
+            spent = (time.monotonic() - start) / seconds
+            if turn == 0 and spent > _FIRST_SHARE and count >= _LEAST_NETWORKS:
                 plan = plan[:count]
                 break
-            progress(network.name, (turn + count / len(plan)) / _TURNS, 1.0)
+            if turn > 0 and spent > 1:
+                break
+            progress(network.name, max(spent, (turn + count / len(plan)) / _TURNS), 1.0)
             for (runtime, precision), members in groups.items():
-                if network.unsigned and (precision != "int8" or FORMATS[runtime] != "tflite"):
+                if network.only_tflite and FORMATS[runtime] != "tflite":
+                    continue
+                if network.unsigned and precision != "int8":
+                    continue
+                open_yet = [one for one in members if not gathered[one].settled(network, quiet_s)]
+                if not open_yet:
                     continue
                 with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
                     path = write_network(
                         network, FORMATS[runtime], Path(folder), quantized=precision == "int8"
                     )
-                    view = GraphView(read_graph(path)) if turn == 0 else None
-                    for setting in members:
+                    view = GraphView(read_graph(path))
+                    for setting in open_yet:
                         entry = journal.get(setting, network.name, turn) or _entry(
                             device, journal, setting, network.name, turn, path, runs
                         )
                         gathered[setting].add(network, view, entry)
-    return [gathered[setting].series(setting, whole) for setting in settings]
+        quiet_s = quiet_loop(one for each in gathered.values() for one in each.known())
+    return [gathered[setting].series(setting, whole, quiet_s) for setting in settings]
 
 
 class _Gathered:
@@ -189,40 +199,48 @@ class _Gathered:
 
     def __init__(self) -> None:
         self._networks: dict[str, tuple[Network, GraphView]] = {}
-        self._seconds: dict[str, list[float]] = {}
-        self._spreads: list[float] = []
+        self._latencies: dict[str, list[Latency]] = {}
+        self._operators: dict[str, list[OperatorTime]] = {}
         self._failed: dict[str, str] = {}
         self._version = "unknown"
 
-    def add(self, network: Network, view: GraphView | None, entry: Mapping[str, Any]) -> None:
+    def known(self) -> list[Latency]:
+        """All latencies so far."""
+        return [one for latencies in self._latencies.values() for one in latencies]
+
+    def settled(self, network: Network, quiet_loop_s: float) -> bool:
+        """Whether it need not be measured again."""
+        known = self._latencies.get(network.name, ())
+        return network.name in self._failed or any(not one.doubt(quiet_loop_s) for one in known)
+
+    def add(self, network: Network, view: GraphView, entry: Mapping[str, Any]) -> None:
         if "error" in entry:
             self._failed[network.name] = entry["error"]
             return
-        if view is not None:
-            self._networks[network.name] = network, view
+        latency = Latency(entry["seconds"], entry["spread"], entry["loop_s"])
+        self._latencies.setdefault(network.name, []).append(latency)
         self._version = entry["version"]
-        self._spreads.append(entry["spread"])
-        self._seconds.setdefault(network.name, []).append(entry["seconds"])
+        if network.name not in self._networks:
+            self._networks[network.name] = network, view
+            times = [OperatorTime(tuple(names), seconds) for names, seconds in entry["operators"]]
+            self._operators[network.name] = times
 
-    def series(self, setting: Setting, whole: frozenset[str]) -> Series:
+    def series(self, setting: Setting, whole: frozenset[str], quiet_loop_s: float) -> Series:
+        best = {name: quietest(known, quiet_loop_s) for name, known in self._latencies.items()}
         found = tuple(
             Observation(
                 name,
                 network.family,
                 view,
-                float(np.median(self._seconds[name])),
-                uncertainty=_uncertainty(self._seconds[name]),
+                float(np.median([one.when_quiet(quiet_loop_s) for one in best[name]])),
+                uncertainty=_DOUBT * best[name][0].doubt(quiet_loop_s),
+                parts=tuple(parts(view, self._operators[name])),
             )
             for name, (network, view) in self._networks.items()
         )
-        spread = float(np.median(self._spreads)) if self._spreads else 0.0
-        return Series(setting, found, whole, spread, self._failed, self._version)
-
-
-def _uncertainty(seconds: Sequence[float]) -> float:
-    """Relative standard error of the median of a few latencies, of which some were disturbed."""
-    logs = np.log(seconds)
-    return float(_NORMAL * np.median(abs(logs - np.median(logs))) / math.sqrt(len(logs)))
+        doubts = [one[0].doubt(quiet_loop_s) for one in best.values()]
+        doubt = float(np.median(doubts)) if doubts else 0.0
+        return Series(setting, found, whole, doubt, self._failed, self._version)
 
 
 def _entry(
@@ -238,6 +256,11 @@ def _entry(
         latency = device.latency(
             path, runtime=setting.runtime, threads=setting.threads, seconds=runs
         )
+        operators = (
+            device.operators(path, runtime=setting.runtime, threads=setting.threads, seconds=runs)
+            if turn == 0
+            else []
+        )
     except EdgekitError as error:  # one network that a runtime refuses spoils no calibration
         return journal.add(setting, network, turn, error=error.message)
     return journal.add(
@@ -246,5 +269,7 @@ def _entry(
         turn,
         seconds=latency.seconds,
         spread=latency.spread,
+        loop_s=latency.loop_s,
+        operators=[(one.names, one.seconds) for one in operators],
         version=device.runtime_version(setting.runtime),
     )

@@ -17,8 +17,9 @@ LayerKind = Literal[
     "add", "mul", "sub", "squared_difference", "scale", "shift", "rsqrt",
     "relu", "relu6", "hard_swish", "logistic", "tanh", "gelu", "softmax",
     "max_pool", "average_pool", "mean", "global_mean", "mean_channels", "concat", "pad", "slice",
-    "transpose", "reshape", "resize",
+    "transpose", "reshape", "resize", "split", "lstm",
 ]  # fmt: skip
+_ONLY_TFLITE = ("split", "lstm")
 Pool = Literal["max_pool", "average_pool"]
 Binary = Literal["add", "mul", "sub", "squared_difference"]
 Activation = Literal["none", "relu", "relu6"]
@@ -69,6 +70,11 @@ class Network:
         other = Network(f"{self.name}-uint8", self.shape(0), f"{self.family}-uint8", unsigned=True)
         other.layers = list(self.layers)
         return other
+
+    @property
+    def only_tflite(self) -> bool:
+        """Whether no other format has it."""
+        return self.unsigned or any(layer.kind in _ONLY_TFLITE for layer in self.layers)
 
     @property
     def last(self) -> int:
@@ -197,6 +203,15 @@ class Network:
         """The last two axes of three exchanged."""
         heads, rows, columns = self.shape(source)
         return self._add(Layer("transpose", (source,), (heads, columns, rows)))
+
+    def split(self, source: int, parts: int) -> int:
+        """The first of equal parts of the channels; the others are made too. .tflite only."""
+        shape = self.shape(source)
+        return self._add(Layer("split", (source,), (*shape[:-1], shape[-1] // parts)))
+
+    def lstm(self, source: int, units: int) -> int:
+        """A long short-term memory over (1, steps, features). .tflite only."""
+        return self._add(Layer("lstm", (source,), (*self.shape(source)[:-1], units)))
 
     def _add(self, layer: Layer) -> int:
         self.layers.append(layer)

@@ -29,7 +29,7 @@ _FIXED = {  # that TFLite demands of these operators
     "tanh": Quantization(1 / 128, 0),
 }
 _SAME = {
-    "max_pool", "average_pool", "concat", "pad", "slice", "transpose", "reshape", "resize",
+    "max_pool", "average_pool", "concat", "pad", "slice", "transpose", "reshape", "resize", "split",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from edgekit.pipeline.calibration.quantization import ACTIVATION, Quantization, 
 from edgekit.pipeline.calibration.weights import WEIGHT_SCALE, biases, weights
 
 _UNSIGNED_ZERO = 128
+_GATES, _INTERMEDIATES = 4, 5  # of a long short-term memory
 _PLAIN = {
     "mul": "MUL", "add": "ADD", "sub": "SUB", "squared_difference": "SQUARED_DIFFERENCE",
     "relu": "RELU", "relu6": "RELU6", "hard_swish": "HARD_SWISH", "logistic": "LOGISTIC",
@@ -106,7 +107,7 @@ class _Writer:
 
     def _op(
         self, name: str, inputs: list[int], output: int, options: str = "", **fields: Any
-    ) -> None:
+    ) -> Any:
         op = self._schema.OperatorT()
         op.opcodeIndex = self._codes.setdefault(name, len(self._codes))
         op.inputs, op.outputs = inputs, [output]
@@ -116,6 +117,7 @@ class _Writer:
             for key, value in fields.items():
                 setattr(op.builtinOptions, key, value)
         self._ops.append(op)
+        return op
 
     def _weighted(self, number: int, shape: tuple[int, ...], k: int, axis: int) -> list[int]:
         """Data, weights and biases of a layer; `axis` is that of the filters."""
@@ -277,3 +279,43 @@ class _Writer:
 
     def _gelu(self, number: int, layer: Layer) -> None:
         self._op("GELU", [self._of[layer.inputs[0]]], self._of[number], "GeluOptions")
+
+    def _split(self, number: int, layer: Layer) -> None:
+        (source,) = layer.inputs
+        parts = self._channels(layer) // layer.shape[-1]
+        axis = self._constant(np.array(len(layer.shape) - 1, np.int32))
+        op = self._op("SPLIT", [axis, self._of[source]], self._of[number], "SplitOptions",
+                      numSplits=parts)  # fmt: skip
+        quantization = self._quantizations[number]
+        op.outputs += [self._tensor(layer.shape, quantization) for _ in range(parts - 1)]
+
+    def _lstm(self, number: int, layer: Layer) -> None:
+        """Weights and biases of four gates, and two states; no peepholes, projection, norms."""
+        (source,), units, k = layer.inputs, layer.shape[-1], self._channels(layer)
+        gates = range(_GATES * number, _GATES * (number + 1))
+        scales = [WEIGHT_SCALE / float(np.sqrt(k))] if self._quantized else []
+        kernels = [
+            self._constant(weights(gate, (units, size), size, quantized=self._quantized), scales)
+            for size in (k, units)
+            for gate in gates
+        ]
+        sums = [biases(gate, units) for gate in gates]
+        if self._quantized:
+            sums = [(1000 * one).astype(np.int32) for one in sums]
+        states = [self._tensor((1, units), self._quantizations[number]), self._cell((1, units))]
+        inputs = [self._of[source], *kernels, *[-1] * 3, *map(self._constant, sums), -1, -1]
+        op = self._op("UNIDIRECTIONAL_SEQUENCE_LSTM", [*inputs, *states, *[-1] * 4],
+                      self._of[number], "UnidirectionalSequenceLSTMOptions",
+                      fusedActivationFunction=self._schema.ActivationFunctionType.TANH,
+                      cellClip=10.0)  # fmt: skip
+        for state in states:
+            self._tensors[state].isVariable = True
+        if self._quantized:
+            op.intermediates = [self._tensor((), ACTIVATION) for _ in range(_INTERMEDIATES)]
+
+    def _cell(self, shape: Sequence[int]) -> int:
+        """A state of 16 bits, whose scale is a power of two."""
+        index = self._tensor(shape, Quantization(2.0**-11, 0))
+        if self._quantized:
+            self._tensors[index].type = self._schema.TensorType.INT16
+        return index

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,47 +20,47 @@ _ROUNDS = 30
 
 @dataclass(frozen=True)
 class Scale:
-    """One kernel's prior: the correlation length of each feature, and the spread."""
+    """One kernel's prior.
+
+    Attributes:
+        lengths: correlation length of each feature.
+        spread: standard deviation of what depends on the shape.
+        noise: relative, of a time that is mostly this kernel's.
+    """
 
     lengths: tuple[float, ...]
     spread: float
+    noise: float = 0.03
 
 
-def best_scales(
-    slopes: Sequence[_Array],
-    points: Sequence[_Array],
+def best_scale(
+    slopes: _Array,
+    points: _Array,
     wanted: _Array,
     own_noise: _Array,
-    first: Sequence[Scale],
-    noise: float,
+    first: Scale,
     *,
     offset: float,
-) -> tuple[list[Scale], float]:
-    """Scales that make observations most probable, found with gradients.
+) -> Scale:
+    """The scale of a kernel that makes observations most probable, found with gradients.
 
-    Observations are sums over kernels of slopes times values; each kernel's values have the
-    covariance of `edgekit.profiling.kernels.interpolation`. The evidence and its gradient are
-    equations 5.8 and 5.9 of Rasmussen and Williams 2006.
+    Observations are slopes times values; the values have the covariance of
+    `edgekit.profiling.kernels.interpolation`. The evidence and its gradient are equations 5.8 and
+    5.9 of Rasmussen and Williams 2006.
 
     Args:
-        slopes: of each kernel, of shape (observations, shapes).
-        points: coordinates of each kernel's shapes, of shape (shapes, features).
+        slopes: of shape (observations, shapes).
+        points: coordinates of the shapes, of shape (shapes, features).
         wanted: the observations.
         own_noise: standard deviation of each observation, beside the common one.
-        first: scales to begin with.
-        noise: common standard deviation to begin with.
-        offset: standard deviation of each kernel as a whole.
-
-    Returns:
-        The scales of each kernel, and the common noise.
+        first: to begin with.
+        offset: standard deviation of the kernel as a whole.
 
     Raises:
         MissingDependencyError: SciPy is not installed.
     """
     minimize = require("scipy.optimize", purpose="to fit kernels").minimize
-    start = [value for one in first for value in (*one.lengths, one.spread)] + [noise]
-    names = [name for one in first for name in (*("length" for _ in one.lengths), "spread")]
-    names.append("noise")
+    names = [*("length" for _ in first.lengths), "spread", "noise"]
     mean, width = np.array([_BEFORE[name] for name in names]).T
 
     def cost(logs: _Array) -> tuple[float, _Array]:
@@ -70,21 +69,17 @@ def best_scales(
         return 0.5 * float(pull @ pull) - value, pull / width - gradient
 
     bounds = [tuple(map(math.log, _BOUNDS[name])) for name in names]
-    found = minimize(cost, np.log(start), jac=True, method="L-BFGS-B", bounds=bounds,
+    start = np.log([*first.lengths, first.spread, first.noise])
+    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds,
                      options={"maxiter": _ROUNDS})  # fmt: skip
-    *own, last = _split(np.exp(found.x), points)
-    return [Scale(tuple(map(float, one[:-1])), float(one[-1])) for one in own], float(last[0])
-
-
-def _split(values: _Array, points: Sequence[_Array]) -> list[_Array]:
-    """Values of each kernel, lengths and spread, and the noise."""
-    return np.split(values, np.cumsum([one.shape[1] + 1 for one in points]))
+    *lengths, spread, noise = map(float, np.exp(found.x))
+    return Scale(tuple(lengths), spread, noise)
 
 
 def evidence(
     logs: _Array,
-    slopes: Sequence[_Array],
-    points: Sequence[_Array],
+    slopes: _Array,
+    points: _Array,
     wanted: _Array,
     own_noise: _Array,
     *,
@@ -93,35 +88,31 @@ def evidence(
     """Logarithm of the evidence but for a constant, and its slopes.
 
     Args:
-        logs: logarithms of each kernel's lengths and spread, and of the noise.
-        slopes: see `best_scales`.
-        points: see `best_scales`.
-        wanted: see `best_scales`.
-        own_noise: see `best_scales`.
-        offset: see `best_scales`.
+        logs: logarithms of the lengths, of the spread, and of the noise.
+        slopes: see `best_scale`.
+        points: see `best_scale`.
+        wanted: see `best_scale`.
+        own_noise: see `best_scale`.
+        offset: see `best_scale`.
 
     Returns:
         The value, and its derivative by each of `logs`.
     """
-    *own, (noise,) = _split(np.exp(logs), points)
-    total = np.diag(noise**2 + own_noise**2)
-    parts = []
-    for scale, used, point in zip(own, slopes, points, strict=True):
-        columns = (point / scale[:-1]).T
-        squares = (columns[:, :, None] - columns[:, None, :]) ** 2
-        scaled = math.sqrt(3) * np.sqrt(squares.sum(axis=0))
-        decay = scale[-1] ** 2 * np.exp(-scaled)
-        matern = (1 + scaled) * decay
-        total += used @ (matern + offset**2) @ used.T
-        parts.append((squares, decay, matern))
+    *lengths, spread, noise = np.exp(logs)
+    columns = (points / np.array(lengths)).T
+    squares = (columns[:, :, None] - columns[:, None, :]) ** 2
+    scaled = math.sqrt(3) * np.sqrt(squares.sum(axis=0))
+    decay = spread**2 * np.exp(-scaled)
+    matern = (1 + scaled) * decay
+    total = np.diag(noise**2 + own_noise**2) + slopes @ (matern + offset**2) @ slopes.T
     inverse = np.linalg.inv(total)
     solved = inverse @ wanted
     _, determinant = np.linalg.slogdet(total)
     pull = np.outer(solved, solved) - inverse
-    gradient: list[float] = []
-    for (squares, decay, matern), used in zip(parts, slopes, strict=True):
-        weight = used.T @ pull @ used
-        gradient += list(1.5 * np.tensordot(squares, weight * decay, axes=2))
-        gradient.append(float((weight * matern).sum()))
-    gradient.append(float(noise**2 * np.trace(pull)))
+    weight = slopes.T @ pull @ slopes
+    gradient = [
+        *(1.5 * np.tensordot(squares, weight * decay, axes=2)),
+        (weight * matern).sum(),
+        noise**2 * np.trace(pull),
+    ]
     return -0.5 * float(wanted @ solved + determinant), np.array(gradient)

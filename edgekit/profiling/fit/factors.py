@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.profiling.fit.evidence import Scale, best_scales
+from edgekit.profiling.fit.evidence import Scale, best_scale
 from edgekit.profiling.fit.fitted import rounded
 from edgekit.profiling.kernels.interpolation import covariance
 from edgekit.profiling.kernels.shapes import KernelShape, logarithms
@@ -21,49 +21,53 @@ _ROUNDS = 40
 _SETTLED = 1e-3
 _LEAST_SHARE = 1e-2  # of a step
 _HUGE = 50.0  # no factor is larger than its exponential
-_NOISE = 0.03  # relative, of a latency, to begin with
+_TAILS = 4.0  # degrees of freedom of noise: some measurements are far off
 _LENGTH, _SPREAD = 3.0, 0.5  # to begin with
 _OFFSET = 2.0
-_MAIN = 0.7  # of a network's time is in one kernel: its latency tells that kernel's factor
-_MOST_ROWS = 128  # of a kernel, in the table
+_MAIN = 0.7  # of a time is in one kernel: it tells that kernel's factor
+_MOST_ROWS = 200  # of a kernel, in the table
+
+
+Scales = Mapping[str, Scale]
+"""What the table's prior is made of: lengths, spread and noise by kernel."""
 
 
 @dataclass(frozen=True)
-class Scales:
-    """What the table's prior is made of: lengths and spread by kernel, and the noise."""
+class Row:
+    """One measured time as a sum.
 
-    kernels: Mapping[str, Scale]
-    noise: float = _NOISE
+    Attributes:
+        kernels: and their linear costs in seconds.
+        seconds: measured.
+        uncertainty: relative, of `seconds`.
+        fixed: seconds that are in it whatever the kernels take.
+    """
+
+    kernels: Sequence[tuple[KernelShape, float]]
+    seconds: float
+    uncertainty: float = 0.0
+    fixed: float = 0.0
 
 
 class Problem:
-    """Latencies as sums over distinct kernel shapes.
+    """Times as sums over distinct kernel shapes.
 
     Args:
-        parts: of each network the kernels and their linear costs in seconds.
-        measured: latencies in seconds.
-        uncertainties: relative, of the latencies.
-        fixed: seconds that an inference costs at all.
+        rows: what was measured.
     """
 
-    def __init__(
-        self,
-        parts: Sequence[Sequence[tuple[KernelShape, float]]],
-        measured: Sequence[float],
-        uncertainties: Sequence[float],
-        fixed: float,
-    ) -> None:
+    def __init__(self, rows: Sequence[Row]) -> None:
         columns: dict[KernelShape, int] = {}
         entries: list[tuple[int, int, float]] = []
-        for row, operators in enumerate(parts):
-            for shape, seconds in operators:
+        for number, row in enumerate(rows):
+            for shape, seconds in row.kernels:
                 key = _rounded_shape(shape)
-                entries.append((row, columns.setdefault(key, len(columns)), seconds))
+                entries.append((number, columns.setdefault(key, len(columns)), seconds))
         self._shapes = sorted(columns, key=lambda shape: (shape.kernel, shape.features))
         place = {columns[shape]: new for new, shape in enumerate(self._shapes)}
-        self._linear = np.zeros((len(parts), len(self._shapes)))
-        for row, column, seconds in entries:
-            self._linear[row, place[column]] += seconds
+        self._linear = np.zeros((len(rows), len(self._shapes)))
+        for number, column, seconds in entries:
+            self._linear[number, place[column]] += seconds
         kernels = [shape.kernel for shape in self._shapes]
         edges = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(kernels)) if a != b), len(kernels)]
         self._blocks = list(pairwise(edges)) if kernels else []
@@ -72,12 +76,14 @@ class Problem:
             np.array([logarithms(one) for one in self._shapes[start:end]])
             for start, end in self._blocks
         ]
-        self._fixed = fixed
-        self._measured = np.log(measured)
-        self._own_noise = np.array(uncertainties)
+        self._fixed = np.array([row.fixed for row in rows])
+        self._measured = np.log([row.seconds for row in rows])
+        self._own_noise = np.array([row.uncertainty for row in rows])
+        self._tails = np.ones(len(rows))
         self._typical = [self._typical_factor(start, end) for start, end in self._blocks]
         for (start, end), factor in zip(self._blocks, self._typical, strict=True):
             self._linear[:, start:end] *= factor
+        self._main = np.argmax(self._by_kernel(self._linear), axis=1)
 
     def _typical_factor(self, start: int, end: int) -> float:
         """What the networks that a kernel dominates say of it; 1 if there is none."""
@@ -88,19 +94,21 @@ class Problem:
             return 1.0
         return rounded(float(np.median((np.exp(self._measured[main]) - rest[main]) / own[main])))
 
+    def _by_kernel(self, rows: _Array) -> _Array:
+        """Sums over the shapes of each kernel."""
+        return np.column_stack([rows[:, start:end].sum(axis=1) for start, end in self._blocks])
+
     def first_scales(self) -> Scales:
         """Scales to begin with."""
-        return Scales(
-            {
-                kernel: Scale((_LENGTH,) * points.shape[1], _SPREAD)
-                for kernel, points in zip(self._kernels, self._points, strict=True)
-            }
-        )
+        return {
+            kernel: Scale((_LENGTH,) * points.shape[1], _SPREAD)
+            for kernel, points in zip(self._kernels, self._points, strict=True)
+        }
 
     def solve(self, scales: Scales) -> _Array:
         """The most probable logarithms of the factors, over what is typical."""
         prior = self._prior(scales)
-        noise = scales.noise**2 + self._own_noise**2
+        noise = self._tails * self._variances(scales)
         logs, pulls = np.zeros(len(self._shapes)), np.zeros(len(self._shapes))
         cost = self._cost(logs, pulls, noise)
         for _ in range(_ROUNDS):
@@ -121,15 +129,52 @@ class Problem:
                 break
         return logs
 
+    def doubt(self, scales: Scales, logs: _Array) -> None:
+        """Takes rows that are far off less seriously: noise of Student's t distribution."""
+        total = (self._linear * np.exp(logs)).sum(axis=1) + self._fixed
+        off = (self._measured - np.log(total)) ** 2 / self._variances(scales)
+        self._tails = (_TAILS + off) / (_TAILS + 1)
+
     def better_scales(self, scales: Scales, logs: _Array) -> Scales:
-        """Scales with a larger evidence where latencies are linear in the logarithms."""
+        """Scales with a larger evidence where times are linear in the logarithms.
+
+        Each kernel's are found from the times that are mostly its own, with those of the others as
+        they are.
+        """
         slopes, wanted = self._linearized(logs)
-        used = [slopes[:, start:end] for start, end in self._blocks]
-        first = [scales.kernels[kernel] for kernel in self._kernels]
-        found, noise = best_scales(
-            used, self._points, wanted, self._own_noise, first, scales.noise, offset=_OFFSET
-        )
-        return Scales(dict(zip(self._kernels, found, strict=True)), noise)
+        shares = self._by_kernel(slopes)
+        better = dict(scales)
+        for number, (kernel, (start, end)) in enumerate(
+            zip(self._kernels, self._blocks, strict=True)
+        ):
+            rows = shares[:, number] > _MAIN
+            if not rows.any():
+                continue
+            own = slopes[rows, start:end]
+            others = slopes[rows] @ logs - own @ logs[start:end]
+            known = self._tails[rows] * self._variances(scales)[rows]
+            own_noise = np.sqrt(np.maximum(0.0, known - self._common(scales)[rows]))
+            used = np.abs(own).max(axis=0) > 0
+            better[kernel] = best_scale(
+                own[:, used],
+                self._points[number][used],
+                wanted[rows] - others,
+                own_noise,
+                scales[kernel],
+                offset=_OFFSET,
+            )
+        return better
+
+    def _variances(self, scales: Scales) -> _Array:
+        """Of the logarithms of the measured times."""
+        variances: _Array = self._common(scales) + self._own_noise**2
+        return variances
+
+    def _common(self, scales: Scales) -> _Array:
+        """What all rows of a kernel have of them."""
+        noises = np.array([scale.noise for _, scale in self._scaled(scales)])
+        common: _Array = noises[self._main] ** 2
+        return common
 
     def _prior(self, scales: Scales) -> list[_Array]:
         """Covariances of the logarithms of each kernel's factors; kernels are independent."""
@@ -141,7 +186,7 @@ class Problem:
     def _scaled(self, scales: Scales) -> list[tuple[_Array, Scale]]:
         plain = self.first_scales()
         return [
-            (points, scales.kernels.get(kernel, plain.kernels[kernel]))
+            (points, scales.get(kernel, plain[kernel]))
             for kernel, points in zip(self._kernels, self._points, strict=True)
         ]
 
@@ -171,7 +216,7 @@ class Problem:
         found = {}
         blocks = zip(self._blocks, self._kernels, self._typical, self._scaled(scales), strict=True)
         for (start, _), kernel, typical, (points, scale) in blocks:
-            kept = start + np.array(_far_apart(points / np.array(scale.lengths), _MOST_ROWS))
+            kept = start + np.array(far_apart(points / np.array(scale.lengths), _MOST_ROWS))
             rows = (
                 (*self._shapes[index].features, rounded(typical * math.exp(logs[index])))
                 for index in kept
@@ -185,7 +230,7 @@ class Problem:
         return KernelTable(offset=_OFFSET, kernels=found)
 
 
-def _far_apart(points: _Array, most: int) -> list[int]:
+def far_apart(points: _Array, most: int) -> list[int]:
     """Indices of points each of which was the farthest from those before it, in their order."""
     chosen = [0]
     distances = ((points - points[0]) ** 2).sum(axis=1)

@@ -11,23 +11,35 @@ far a measured shape speaks for others is what makes the latencies most probable
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgekit.profiling.cost import kernel_terms, op_time
-from edgekit.profiling.fit.factors import Problem, Scales
+from edgekit.profiling.fit.attribution import Part
+from edgekit.profiling.fit.factors import Problem, Row, Scales, far_apart
 from edgekit.profiling.fit.fitted import rounded
 from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.kernels.factors import factors
-from edgekit.profiling.kernels.shapes import KernelShape, kernel_shape, weights_shape
+from edgekit.profiling.kernels.shapes import (
+    KernelShape,
+    kernel_shape,
+    logarithms,
+    weights_shape,
+)
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, works
 from edgekit.schema.target import KernelCosts, MemorySpec, Processor, Term
 
 _NS = 1e-9
 _SCALE_ROUNDS = 3
+_COARSE_S = 5e-6  # a part, on average: profilers count whole microseconds
+_SHORT_S = 30e-6
+_RESOLUTION_S = 1e-6
+_LEAST_SHARE = 0.2
+_MOST_PARTS = 200  # of a kernel
 # What the table multiplies must not be nothing.
 _LEAST_NS: dict[Term, float] = {"activation_byte": 1e-3, "weight_byte": 1e-2}
 # What shapes do not explain is left to the table.
@@ -49,6 +61,7 @@ class Observation:
     Attributes:
         family: networks that are alike; left out of a fit together.
         uncertainty: relative, of this latency: its runs were disturbed.
+        parts: times of its operators, by the runtime's profiler.
     """
 
     name: str
@@ -56,6 +69,7 @@ class Observation:
     view: GraphView
     seconds: float
     uncertainty: float = 0.0
+    parts: tuple[Part, ...] = ()
     loads: tuple[Work, ...] = field(init=False)
     shapes: tuple[KernelShape | None, ...] = field(init=False)
 
@@ -83,17 +97,16 @@ def fit_kernels(
     if not observations:
         raise ValueError("a fit needs observations")
     linear = _linear_costs(observations, source)
-    problem = Problem(
-        [list(_parts(one, linear)) for one in observations],
-        [one.seconds for one in observations],
-        [one.uncertainty for one in observations],
-        linear.ns.get("inference", 0.0) * _NS,
-    )
-    if scales is None:
-        scales = problem.first_scales()
-        for _ in range(_SCALE_ROUNDS):
-            scales = problem.better_scales(scales, problem.solve(scales))
-    table = problem.table(problem.solve(scales), scales)
+    problem = Problem(rows(observations, linear))
+    wanted = scales is None
+    scales = scales or problem.first_scales()
+    logs = problem.solve(scales)
+    for _ in range(_SCALE_ROUNDS):
+        problem.doubt(scales, logs)
+        if wanted:
+            scales = problem.better_scales(scales, logs)
+        logs = problem.solve(scales)
+    table = problem.table(logs, scales)
     return linear.model_copy(update={"kernels": table}), scales
 
 
@@ -108,15 +121,6 @@ def predict_seconds(observation: Observation, costs: KernelCosts) -> float:
         for work, factor in zip(observation.loads, found, strict=True)
     )
     return own + costs.ns.get("inference", 0.0) * _NS
-
-
-def _parts(observation: Observation, costs: KernelCosts) -> Iterator[tuple[KernelShape, float]]:
-    """Each kernel of a network with its linear cost in seconds; weights are one of their own."""
-    for work, shape in zip(observation.loads, observation.shapes, strict=True):
-        if shape is not None:
-            time = op_time(work, _PROCESSOR, costs, _MEMORY, weight_factor=1.0)
-            yield shape, time.seconds - time.stream
-            yield weights_shape(observation.view), time.stream
 
 
 _PROCESSOR = Processor(name="cpu", kind="cpu", rules="litert-cpu")
@@ -158,3 +162,62 @@ def _amounts(observation: Observation) -> dict[Term, float]:
         for term, amount in kernel_terms(work).items():
             total[term] = total.get(term, 0.0) + amount
     return total
+
+
+def rows(observations: Sequence[Observation], costs: KernelCosts) -> list[Row]:
+    """Sums over kernels: a network's parts, where the profiler tells them apart, or the whole.
+
+    Parts have their shares of the network's latency, without what the profiler itself takes. Of
+    the parts of one kernel those are taken that lie far apart.
+
+    Args:
+        observations: networks and latencies.
+        costs: linear ones.
+    """
+    fixed = costs.ns.get("inference", 0.0) * _NS
+    own = _profiler_seconds(observations, fixed)
+    found: list[Row] = []
+    by_kernel: dict[str, list[tuple[KernelShape, Row]]] = {}
+    for one in observations:
+        kernels = _linear_kernels(one, costs)
+        if len(one.parts) < 2 or one.seconds < _COARSE_S * len(one.parts):
+            whole = [kernel for own in kernels.values() for kernel in own]
+            found.append(Row(whole, one.seconds, one.uncertainty, fixed))
+            continue
+        alone = [max(part.seconds - own, _LEAST_SHARE * part.seconds) for part in one.parts]
+        scale = max(one.seconds - fixed, _LEAST_SHARE * one.seconds) / sum(alone)
+        for part, seconds in zip(one.parts, alone, strict=True):
+            inside = [kernel for index in part.operators for kernel in kernels.get(index, ())]
+            if not inside:
+                continue
+            noise = math.hypot(one.uncertainty, _RESOLUTION_S / seconds)
+            main = max(inside, key=lambda kernel: kernel[1])[0]
+            row = Row(inside, scale * seconds, noise)
+            by_kernel.setdefault(main.kernel, []).append((main, row))
+    for members in by_kernel.values():
+        points = np.array([logarithms(shape) for shape, _ in members])
+        found += [members[index][1] for index in far_apart(points, _MOST_PARTS)]
+    return found
+
+
+def _profiler_seconds(observations: Sequence[Observation], fixed: float) -> float:
+    """What the profiler adds to the time of each part, as networks of short ones tell it."""
+    added = [
+        (sum(part.seconds for part in one.parts) - (one.seconds - fixed)) / len(one.parts)
+        for one in observations
+        if len(one.parts) > 2 and one.seconds < _SHORT_S * len(one.parts)
+    ]
+    return max(0.0, float(np.median(added))) if added else 0.0
+
+
+def _linear_kernels(
+    observation: Observation, costs: KernelCosts
+) -> dict[int, list[tuple[KernelShape, float]]]:
+    """Kernels of each operator with their linear costs in seconds; weights are one of their own."""
+    found = {}
+    for work, shape in zip(observation.loads, observation.shapes, strict=True):
+        if shape is not None:
+            time = op_time(work, _PROCESSOR, costs, _MEMORY, weight_factor=1.0)
+            own = (shape, time.seconds - time.stream)
+            found[work.op.index] = [own, (weights_shape(observation.view), time.stream)]
+    return found

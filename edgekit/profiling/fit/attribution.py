@@ -1,0 +1,106 @@
+"""Which of a file's operators the times of a runtime's operators belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from edgekit.graph.types import Op
+from edgekit.profiling.view import GraphView
+from edgekit.runtimes.operators import OperatorTime
+
+
+@dataclass(frozen=True)
+class Part:
+    """Operators of a file that only the sum of their times is known of.
+
+    Attributes:
+        operators: indices of operators that the view does not take for fused.
+        seconds: of one inference.
+    """
+
+    operators: frozenset[int]
+    seconds: float
+
+
+def parts(view: GraphView, times: Sequence[OperatorTime]) -> list[Part]:
+    """Divides a file's operators into parts by the operators that a runtime ran.
+
+    What the runtime added, such as a change of layout, belongs to what runs next. A fused operator
+    belongs to the one whose kernel computes it; one that no time is told of to the one before it.
+
+    Args:
+        view: the file's graph; layers have the names of its operators.
+        times: in order.
+    """
+    return list(_Division(view, times).parts())
+
+
+class _Division:
+    """Joins operators whose times came together."""
+
+    def __init__(self, view: GraphView, times: Sequence[OperatorTime]) -> None:
+        self._view = view
+        self._named = {op.layer: op for op in reversed(view.graph.ops) if op.layer}
+        self._joined: dict[int, int] = {}
+        self._seconds: dict[int, float] = {}
+        added, last = 0.0, None
+        for time in times:
+            own = self._own(time)
+            if not own:
+                added += time.seconds
+                continue
+            last = self._join(own)
+            self._seconds[last] = self._seconds.get(last, 0.0) + time.seconds + added
+            added = 0.0
+        if last is not None:
+            self._seconds[self._root(last)] = self._total(self._root(last)) + added
+        self._take_in_the_rest()
+
+    def parts(self) -> Iterator[Part]:
+        members: dict[int, set[int]] = {}
+        for index in self._joined:
+            members.setdefault(self._root(index), set()).add(index)
+        for root, operators in members.items():
+            yield Part(frozenset(operators), self._total(root))
+
+    def _own(self, time: OperatorTime) -> list[int]:
+        """The operators that a time is told of; of fused ones only, the one that computes them."""
+        found = [self._named[name] for name in time.names if name in self._named]
+        live = [op.index for op in found if op.index not in self._view.free]
+        hosts = (self._host(op) for op in found)
+        return live or [host.index for host in hosts if host is not None][:1]
+
+    def _host(self, op: Op | None) -> Op | None:
+        """The operator itself, or the nearest before it that is not fused."""
+        while op is not None and op.index in self._view.free:
+            makers = map(self._view.producers.get, (t.index for t in self._view.activations_in(op)))
+            op = next((maker for maker in makers if maker is not None), None)
+        return op
+
+    def _take_in_the_rest(self) -> None:
+        for op in self._view.graph.ops:
+            if op.index in self._view.free or op.index in self._joined:
+                continue
+            sources = [self._view.producers.get(t.index) for t in self._view.activations_in(op)]
+            before = [host for host in map(self._host, sources) if host is not None]
+            known = [host.index for host in before if host.index in self._joined]
+            if known:
+                self._join([known[0], op.index])
+
+    def _join(self, operators: Sequence[int]) -> int:
+        first = self._root(operators[0])
+        for other in operators[1:]:
+            root = self._root(other)
+            if root != first:
+                self._seconds[first] = self._total(first) + self._seconds.pop(root, 0.0)
+                self._joined[root] = first
+        return first
+
+    def _root(self, index: int) -> int:
+        while self._joined.setdefault(index, index) != index:
+            index = self._joined[index]
+        return index
+
+    def _total(self, root: int) -> float:
+        return self._seconds.get(root, 0.0)
