@@ -7,6 +7,10 @@ non-negative terms fitted to measurements, or the cycles of a systolic array.
 Terms of a convolution of an m x k by a k x n matrix: its m k n multiply-accumulates; for a kernel
 larger than 1x1 the m k values that it lays out as a matrix first (im2col) and the m n that it
 writes, which weigh most where k or n is small, as in a network's first layer; bytes moved.
+
+TensorFlow Lite's im2col (ExtractPatchIntoBufferColumn, kernels/internal/optimized/im2col_utils.h)
+copies a patch row by row of the kernel, each in one memcpy. To begin a copy takes time too, as much
+as some values: rows of a first layer are short, those of a ResNet's larger convolutions long.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import math
 from dataclasses import dataclass
 
 from edgekit.graph.types import OpClass
-from edgekit.profiling.work import Work
+from edgekit.profiling.work import Gemm, Work
 from edgekit.schema.target import KernelCosts, MemorySpec, Processor, SystolicArray, Term
 
 _NS = 1e-9
@@ -24,6 +28,7 @@ _GIGA = 1e9
 _SMALL_KERNEL = 9  # taps
 _LANES = 64
 _BLOCK = 32
+_COPY_VALUES = 4  # take as long as to begin a copy: chosen, boards that ran ResNets tell
 _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
     "mac.winograd": "mac.conv",
     "mac.conv_shallow": "mac.conv",
@@ -88,7 +93,7 @@ def kernel_terms(work: Work, *, switched: bool = False) -> dict[Term, float]:
     if work.gemm and work.kind in _OUTPUTS:
         terms[_OUTPUTS[work.kind]] = float(work.gemm.m * work.gemm.n * work.gemm.groups)
     if work.gemm and work.kind == "conv":
-        terms["patch"] = float(work.gemm.m * work.gemm.k * work.gemm.groups)
+        terms["patch"] = float(_patch_values(work.gemm))
     if work.macs:
         terms["lane_mac"] = float(_lane_macs(work))
     if work.macs and work.kind in _BLOCKED:
@@ -107,6 +112,11 @@ def kernel_terms(work: Work, *, switched: bool = False) -> dict[Term, float]:
     if work.kind == "resize":
         terms["resize_byte"] = float(work.activation_bytes)
     return terms
+
+
+def _patch_values(gemm: Gemm) -> int:
+    """Values that im2col copies, and as many as take the time that its copies take to begin."""
+    return gemm.m * gemm.groups * (gemm.k + _COPY_VALUES * gemm.kernel_rows)
 
 
 def _lane_macs(work: Work) -> int:

@@ -30,6 +30,7 @@ class Gemm:
         n: columns: channels of the output.
         groups: of a convolution.
         taps: of a convolution's kernel, which `k` is a multiple of.
+        kernel_rows: of a convolution: its taps without those beside each other in memory.
     """
 
     m: int
@@ -37,6 +38,7 @@ class Gemm:
     n: int
     groups: int = 1
     taps: int = 1
+    kernel_rows: int = 1
 
 
 @dataclass(frozen=True)
@@ -136,15 +138,16 @@ def _gemm(view: GraphView, op: Op) -> Gemm | None:
     if op.kind == "depthwise":
         return Gemm(m, k, 1, groups=channels)
     groups = _groups(view, op)
-    taps = _taps(view, op) if op.kind == "conv" else 1
-    return Gemm(m, k, max(1, channels // groups), groups, taps)
+    sides = _kernel_sides(view, op) if op.kind == "conv" else []
+    taps, kernel_rows = math.prod(sides), math.prod(sides[:-1])
+    return Gemm(m, k, max(1, channels // groups), groups, taps, kernel_rows)
 
 
-def _taps(view: GraphView, op: Op) -> int:
-    """Values of a convolution's kernel in one channel; weights are OHWI in TFLite, else OIHW."""
+def _kernel_sides(view: GraphView, op: Op) -> list[int]:
+    """Height and width of a convolution's kernel; weights are OHWI in TFLite, else OIHW."""
     shape = next((t.shape for t in view.weights_in(op) if len(t.shape) > 2), ())
     sides = shape[1:-1] if view.graph.format == "tflite" else shape[2:]
-    return math.prod(side or 1 for side in sides)
+    return [side or 1 for side in sides]
 
 
 def _groups(view: GraphView, op: Op) -> int:

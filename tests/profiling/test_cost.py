@@ -223,7 +223,7 @@ def test_the_link_costs_its_speed_and_its_latency() -> None:
 def test_matrix_shapes() -> None:
     loads = list(works(GraphView(small_cnn().graph())))
     assert [load.gemm for load in loads] == [
-        Gemm(256, 27, 8, taps=9), Gemm(256, 9, 1, groups=8), Gemm(256, 8, 16),
+        Gemm(256, 27, 8, taps=9, kernel_rows=3), Gemm(256, 9, 1, groups=8), Gemm(256, 8, 16),
         None, Gemm(1, 16, 10), None,
     ]  # fmt: skip
     assert loads[0].activation_bytes == 16 * 16 * 3 + 16 * 16 * 8
@@ -234,7 +234,7 @@ def test_a_grouped_convolution() -> None:
     make = GraphMaker((1, 4, 4, 8))
     make.op("CONV_2D", "conv", (1, 4, 4, 16), weights=((16, 3, 3, 2),), macs=16 * 16 * 18)
     (load,) = works(GraphView(make.graph()))
-    assert load.gemm == Gemm(16, 18, 4, groups=4, taps=9)
+    assert load.gemm == Gemm(16, 18, 4, groups=4, taps=9, kernel_rows=3)
 
 
 def test_bytes_between_quantizers_count_as_integers() -> None:

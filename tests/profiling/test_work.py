@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from edgekit.profiling.cost import kernel_terms, mac_term, op_time
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, works
+from edgekit.schema.names import Format
 from edgekit.schema.target import KernelCosts, MemorySpec, Processor
 from tests.profiling.graphs import GraphMaker
 
@@ -47,7 +50,7 @@ def test_the_terms_of_a_convolution() -> None:
     terms = kernel_terms(convolution(16, 8, 4, kernel=5))
     assert terms == {
         "mac.conv": 8 * 8 * 16 * 100,
-        "patch": 8 * 8 * 100,
+        "patch": 8 * 8 * (100 + 5 * 4),
         "lane_mac": 8 * 8 * 128 * 64,
         "block_mac": 8 * 8 * 25 * 32 * 32,
         "conv_output": 8 * 8 * 16,
@@ -55,6 +58,28 @@ def test_the_terms_of_a_convolution() -> None:
         "weight_byte": 16 * 100,
         "op": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("file_format", "source", "output", "weights", "values"),
+    [
+        ("tflite", (1, 16, 16, 3), (1, 8, 8, 16), (16, 7, 5, 3), 105 + 7 * 4),
+        ("onnx", (1, 3, 16, 16), (1, 16, 8, 8), (16, 3, 7, 5), 105 + 7 * 4),
+        ("onnx", (1, 3, 64), (1, 16, 64), (16, 3, 9), 27 + 4),  # a kernel of one row
+    ],
+)
+def test_patches_are_copied_row_by_row_of_the_kernel(
+    file_format: Format,
+    source: tuple[int, ...],
+    output: tuple[int, ...],
+    weights: tuple[int, ...],
+    values: int,
+) -> None:
+    make = GraphMaker(source, file_format=file_format)
+    name = "CONV_2D" if file_format == "tflite" else "Conv"
+    make.op(name, "conv", output, weights=(weights,), macs=math.prod(weights) * 64)
+    (load,) = works(GraphView(make.graph()))
+    assert kernel_terms(load)["patch"] == 64 * values
 
 
 def test_a_special_kernel_without_a_rate_runs_as_the_general_one() -> None:
