@@ -153,8 +153,8 @@ def prior_data(
 ) -> list[tuple[Sample, ...]]:
     """Measurements of the same runtime on other boards, board by board and round by round.
 
-    What the target's rules would not place on its processor alone is left out: another board has
-    other processors beside it.
+    What multiplies elsewhere than on the target's processor, by its rules, is left out: another
+    board has other processors beside it.
     """
     only = alone(target, spec, measured_alone=bool(spec.reference))
     boards = [
@@ -162,9 +162,13 @@ def prior_data(
         for one in spec.prior
     ]
     return [
-        tuple(s for s in board.samples if {p.where for p in s.placed} == {spec.processor})
-        for board in boards
+        tuple(s for s in board.samples if multipliers(s) == {spec.processor}) for board in boards
     ]
+
+
+def multipliers(placed: Sample) -> set[str | None]:
+    """Where a network's multiply-accumulates are."""
+    return {p.where for p, op in zip(placed.placed, placed.view.graph.ops, strict=True) if op.macs}
 
 
 @cache
