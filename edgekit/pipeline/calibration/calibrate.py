@@ -54,6 +54,7 @@ _SOURCE = "calibration"
 _UNMEASURED: tuple[Precision, ...] = (
     "fp32", "int8", "fp16", "int8-dynamic", "int16x8", "int4-weight",
 )  # fmt: skip
+_ENTRIES = 2  # version of what the journal keeps
 _LOAD_PER_CORE = 0.5
 _NOISY = 0.15
 _FOLDS = 4
@@ -105,7 +106,7 @@ def calibrate(
         _check(host, threads, busy=busy)
         journal = Journal(
             output.with_name(f".{output.name}.partial"),
-            {"machine": host.name, "minutes": minutes},
+            {"entries": _ENTRIES, "machine": host.name, "minutes": minutes},
         )
         series = measure(opened, settings, seconds=60 * minutes, journal=journal, progress=progress)
         progress("fitting", 1.0, 1.0)
