@@ -138,15 +138,19 @@ def _gemm(view: GraphView, op: Op) -> Gemm | None:
     if op.kind == "depthwise":
         return Gemm(m, k, 1, groups=channels)
     groups = _groups(view, op)
-    sides = _kernel_sides(view, op) if op.kind == "conv" else []
+    sides = kernel_sides(view, op) if op.kind == "conv" else []
     taps, kernel_rows = math.prod(sides), math.prod(sides[:-1])
     return Gemm(m, k, max(1, channels // groups), groups, taps, kernel_rows)
 
 
-def _kernel_sides(view: GraphView, op: Op) -> list[int]:
-    """Height and width of a convolution's kernel; weights are OHWI in TFLite, else OIHW."""
+def kernel_sides(view: GraphView, op: Op) -> list[int]:
+    """Height and width of a convolution's kernel.
+
+    Weights are OHWI in TFLite, OIHW in ONNX, and GOIHW in OpenVINO where it has groups.
+    """
     shape = next((t.shape for t in view.weights_in(op) if len(t.shape) > 2), ())
-    sides = shape[1:-1] if view.graph.format == "tflite" else shape[2:]
+    channel_axes = 3 if op.name.startswith("Group") else 2
+    sides = shape[1:-1] if view.graph.format == "tflite" else shape[channel_axes:]
     return [side or 1 for side in sides]
 
 

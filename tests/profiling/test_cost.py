@@ -237,6 +237,15 @@ def test_a_grouped_convolution() -> None:
     assert load.gemm == Gemm(16, 18, 4, groups=4, taps=9, kernel_rows=3)
 
 
+def test_a_grouped_convolution_of_openvino() -> None:
+    make = GraphMaker((1, 8, 4, 4), "float32", file_format="openvino")
+    make.op("GroupConvolution", "conv", (1, 16, 4, 4), weights=((4, 4, 2, 3, 3),), dtype="float32",
+            macs=16 * 16 * 18)  # fmt: skip
+    (load,) = works(GraphView(make.graph()))
+    assert load.gemm is not None
+    assert (load.gemm.taps, load.gemm.kernel_rows) == (9, 3)
+
+
 def test_bytes_between_quantizers_count_as_integers() -> None:
     make = GraphMaker((1, 8, 4, 4), "float32", file_format="onnx")
     make.op("QuantizeLinear", "quantize", (1, 8, 4, 4))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgekit.graph.types import Op, Tensor
+from edgekit.graph.types import Tensor
 from edgekit.profiling.links import WEIGHTED
 from edgekit.profiling.view import GraphView
-from edgekit.profiling.work import Work
+from edgekit.profiling.work import Work, kernel_sides
 
 _TRANSPOSED = ("TRANSPOSE_CONV", "ConvTranspose", "Backprop")
 UNSIGNED = ".uint8"
@@ -70,7 +70,8 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
         name = "dense_rows" if name == "dense" and gemm.m > 1 else name
         features = (gemm.m, gemm.k, gemm.n, gemm.groups, *_tiles(gemm.k, gemm.n), *around)
         return KernelShape(name + suffix, features)
-    taps = _taps(view, op)
+    sides = kernel_sides(view, op)
+    taps = math.prod(sides) if len(sides) > 1 else 1
     fresh = read / max(1.0, gemm.m * gemm.groups * gemm.k / taps)
     columns = gemm.groups if gemm.k == taps and gemm.n == 1 else gemm.n
     tiles = _tiles(gemm.k // taps, columns)
@@ -101,16 +102,6 @@ def weights_shape(view: GraphView) -> KernelShape:
         view.found[WEIGHTS] = KernelShape(WEIGHTS, (megabytes,))
     shape: KernelShape = view.found[WEIGHTS]
     return shape
-
-
-def _taps(view: GraphView, op: Op) -> int:
-    """Positions of a filter: the spatial axes of its weights."""
-    shape = next((t.shape for t in view.weights_in(op) if len(t.shape) > 3), ())
-    if not shape:
-        return 1
-    # OHWI in TFLite, (G)OIHW elsewhere.
-    spatial = shape[1:3] if view.graph.format == "tflite" else shape[-2:]
-    return max(1, math.prod(size or 1 for size in spatial))
 
 
 def _inner(view: GraphView, tensors: list[Tensor]) -> int:
