@@ -31,7 +31,7 @@ from markdown import DOCS, README, put_between
 from edgekit.base.child import Worker
 from edgekit.base.errors import EdgekitError
 from edgekit.base.files import write_json, write_text
-from edgekit.devices.device import Latency, LocalDevice, quiet_loop, quietest
+from edgekit.devices.device import Latency, LocalDevice, quiet_loop, quietest, settled
 from edgekit.export.base import ExportJob
 from edgekit.export.exporter import derive_from_tflite, export
 from edgekit.graph.read import read_graph
@@ -221,7 +221,7 @@ def measured(files: Sequence[Path], threads: Sequence[int], seconds: float) -> T
         for _ in range(_ROUNDS):
             for path, count in product(files, threads):
                 before = known[path, count]
-                if path in skipped or any(not one.doubt(quiet_s) for one in before):
+                if path in skipped or settled(before, quiet_s):
                     continue
                 try:
                     before.append(

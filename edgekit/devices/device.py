@@ -24,13 +24,11 @@ class Latency:
 
     Attributes:
         seconds: first quartile of the runs that count.
-        spread: their third quartile over the first, minus one.
         loop_s: mean time of a loop of known length around these runs: the longer, the more else
             ran on the core.
     """
 
     seconds: float
-    spread: float = 0.0
     loop_s: float = 0.0
 
     def doubt(self, quiet_loop_s: float) -> float:
@@ -58,6 +56,11 @@ def quiet_loop(latencies: Iterable[Latency]) -> float:
     """The loop's time on a quiet device: hardly ever was it shorter. In seconds; 0: unknown."""
     times = sorted(one.loop_s for one in latencies)
     return times[len(times) // _RARELY] if times else 0.0
+
+
+def settled(latencies: Iterable[Latency], quiet_loop_s: float) -> bool:
+    """Whether one of a file's latencies is in no doubt, so that no more are needed."""
+    return any(not one.doubt(quiet_loop_s) for one in latencies)
 
 
 def quietest(latencies: Sequence[Latency], quiet_loop_s: float) -> list[Latency]:

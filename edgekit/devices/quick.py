@@ -50,7 +50,7 @@ def quick_latency(
         quiet_loop_s: the least time of the loop so far; infinite if nothing is known.
 
     Returns:
-        JSON-able: `seconds`, `spread` and `loop_s` of `edgekit.devices.device.Latency`, and the
+        JSON-able: `seconds` and `loop_s` of `edgekit.devices.device.Latency`, and the
         runtime's `version`.
 
     Raises:
@@ -74,10 +74,8 @@ def quick_latency(
     order = np.argsort(loops)
     quiet = int((loops < _QUIET * quiet_loop_s).sum())
     counted = order[: max(_LEAST_RUNS // 2, quiet)]
-    first, third = np.percentile(times[counted], [_QUANTILE, 100 - _QUANTILE])
     return {
-        "seconds": float(first),
-        "spread": float(third / first - 1),
+        "seconds": float(np.percentile(times[counted], _QUANTILE)),
         "loop_s": float(loops[counted].mean()),
         "version": version,
     }

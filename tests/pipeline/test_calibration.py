@@ -98,7 +98,7 @@ def test_names_of_networks_differ_and_any_beginning_has_both_sorts() -> None:
 
 def test_a_journal_knows_what_an_earlier_run_measured(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    Journal(path, {"a": 1}).add(SETTING, "n", 0, seconds=1.0, spread=0.0)
+    Journal(path, {"a": 1}).add(SETTING, "n", 0, seconds=1.0, loop_s=0.0)
     with path.open("a") as file:
         file.write('{"setting": "cut o')  # killed while it wrote
     known = Journal(path, {"a": 1}).get(SETTING, "n", 0)
@@ -128,7 +128,7 @@ class FakeDevice:
             raise KeyboardInterrupt
         macs = sum((3 if op.kind == "depthwise" else 1) * op.macs for op in graph.ops)
         time = (1e-9 * macs + 1e-6 * len(graph.ops) + 1e-5) / threads
-        return Latency(seconds=time, spread=0.01, loop_s=1e-6)
+        return Latency(seconds=time, loop_s=1e-6)
 
     def operators(
         self, path: Path, *, runtime: str, threads: int, seconds: float

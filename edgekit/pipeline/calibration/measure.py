@@ -16,7 +16,7 @@ import numpy as np
 from edgekit.base.errors import EdgekitError
 from edgekit.base.files import write_text
 from edgekit.base.progress import Progress, silent
-from edgekit.devices.device import Device, Latency, quiet_loop, quietest
+from edgekit.devices.device import Device, Latency, quiet_loop, quietest, settled
 from edgekit.graph.read import read_graph
 from edgekit.pipeline.calibration.chains import chains
 from edgekit.pipeline.calibration.composites import composites
@@ -211,13 +211,13 @@ class _Gathered:
     def settled(self, network: Network, quiet_loop_s: float) -> bool:
         """Whether it need not be measured again."""
         known = self._latencies.get(network.name, ())
-        return network.name in self._failed or any(not one.doubt(quiet_loop_s) for one in known)
+        return network.name in self._failed or settled(known, quiet_loop_s)
 
     def add(self, network: Network, view: GraphView, entry: Mapping[str, Any]) -> None:
         if "error" in entry:
             self._failed[network.name] = entry["error"]
             return
-        latency = Latency(entry["seconds"], entry["spread"], entry["loop_s"])
+        latency = Latency(entry["seconds"], entry["loop_s"])
         self._latencies.setdefault(network.name, []).append(latency)
         self._version = entry["version"]
         if network.name not in self._networks:
@@ -268,7 +268,6 @@ def _entry(
         network,
         turn,
         seconds=latency.seconds,
-        spread=latency.spread,
         loop_s=latency.loop_s,
         operators=[(one.names, one.seconds) for one in operators],
         version=device.runtime_version(setting.runtime),
