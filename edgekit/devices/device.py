@@ -41,15 +41,11 @@ class Latency:
             return 0.0
         return max(0.0, self.loop_s / quiet_loop_s - _QUIET)
 
-    def when_quiet(self, quiet_loop_s: float) -> float:
-        """The time at a quiet device's clock, in seconds.
-
-        Args:
-            quiet_loop_s: see `doubt`.
-        """
-        if not quiet_loop_s or not self.loop_s:
+    def at_clock(self, loop_s: float) -> float:
+        """The time at the clock at which the loop takes `loop_s`, in seconds."""
+        if not loop_s or not self.loop_s:
             return self.seconds
-        return self.seconds * min(1.0, max(1 / _QUIET, quiet_loop_s / self.loop_s))
+        return self.seconds * min(_QUIET, max(1 / _QUIET, loop_s / self.loop_s))
 
 
 def quiet_loop(latencies: Iterable[Latency]) -> float:

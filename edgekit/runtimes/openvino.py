@@ -18,6 +18,7 @@ from edgekit.schema.artifact import TensorInfo
 
 _FACTS = ("layerType", "execTimeMcs", "execOrder", "originalLayersNames")
 _NOT_RUN = ("Const", "Input", "Output")
+_OFTEN_IN_PLACE = ("Reshape", "Reorder", "Concatenation", "Split")  # then they take no time
 _CUT_OFF = 0.5  # on average: whole microseconds are told
 
 
@@ -108,10 +109,12 @@ class OpenVinoSession(Session):
         found = []
         for node in self._compiled.get_runtime_model().get_ordered_ops():
             facts = {key: str(node.rt_info[key].astype(str)) for key in _FACTS}
-            if facts["layerType"] not in _NOT_RUN and facts["execTimeMcs"].isdecimal():
-                names = tuple(filter(None, facts["originalLayersNames"].split(",")))
-                seconds = 1e-6 * (int(facts["execTimeMcs"]) + _CUT_OFF)
-                found.append((int(facts["execOrder"]), OperatorTime(names, seconds)))
+            told = facts["execTimeMcs"].isdecimal()  # nothing is told of less than a microsecond
+            if facts["layerType"] in (_NOT_RUN if told else _NOT_RUN + _OFTEN_IN_PLACE):
+                continue
+            names = tuple(filter(None, facts["originalLayersNames"].split(",")))
+            seconds = 1e-6 * ((int(facts["execTimeMcs"]) if told else 0) + _CUT_OFF)
+            found.append((int(facts["execOrder"]), OperatorTime(names, seconds)))
         return [time for _, time in sorted(found, key=lambda one: one[0])]
 
     def close(self) -> None:

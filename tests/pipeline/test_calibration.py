@@ -200,6 +200,28 @@ def test_what_was_disturbed_is_measured_again(tmp_path: Path, fake: type[FakeDev
     assert all(one.uncertainty == 0.0 for one in series.observations)
 
 
+def test_operators_of_an_earlier_run_are_known_in_files_that_are_written_anew(
+    tmp_path: Path, fake: type[FakeDevice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO counts on in the names that it gives to a file's operators."""
+    pytest.importorskip("openvino")
+
+    class Telling(fake):  # type: ignore[misc, valid-type]
+        def operators(self, path: Path, **_options: object) -> list[OperatorTime]:
+            layers = [op.layer for op in read_graph(path).ops if op.layer]
+            return [OperatorTime((layer,), 1e-6) for layer in layers]
+
+    monkeypatch.setattr(
+        "edgekit.pipeline.calibration.measure.networks", lambda: ([block()], frozenset())
+    )
+    setting = Setting("openvino", "fp32", 1)
+    journal = Journal(tmp_path / "j", {})
+    (first,) = measure(Telling(), [setting], seconds=600, journal=journal)
+    (again,) = measure(fake(), [setting], seconds=600, journal=journal)
+    assert len(first.observations[0].parts) > 5
+    assert first.observations[0].parts == again.observations[0].parts
+
+
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, fake: type[FakeDevice]) -> None:
     path = tmp_path / "box.yaml"

@@ -11,6 +11,7 @@ from edgekit.graph.read import read_graph
 from edgekit.pipeline.calibration.files import write_network
 from edgekit.pipeline.calibration.measure import networks
 from edgekit.profiling.view import GraphView
+from edgekit.runtimes.openvino import compile_options
 from edgekit.schema.names import Format
 
 _PLAIN = {
@@ -68,15 +69,15 @@ def test_onnxruntime_changes_layouts_about_as_often(name: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("quantized", [False, True])
 @pytest.mark.parametrize(
-    "name", ["mobilenet-0", "inverted-0", "resnet-0", "densenet-1", "efficient-0", "nasnet-0"]
+    "name",
+    ["mobilenet-0", "inverted-0", "resnet-0", "densenet-1", "efficient-0", "nasnet-0", "tiny-0"],
 )
 def test_openvino_runs_the_operators_that_are_not_fused(
     name: str, tmp_path: Path, *, quantized: bool
 ) -> None:
     openvino = pytest.importorskip("openvino")
     path = _written(name, "openvino", tmp_path, quantized=quantized)
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(str(path), "CPU", options)
+    compiled = openvino.Core().compile_model(str(path), "CPU", compile_options(1))
     ran: Counter[str] = Counter()
     for node in compiled.get_runtime_model().get_ops():
         facts = node.get_rt_info()
@@ -88,4 +89,5 @@ def test_openvino_runs_the_operators_that_are_not_fused(
     assert live["Concat"] == ran["Concatenation"]
     known = ("Add", "Multiply", "Sigmoid", "Relu", "Clamp")
     elementwise = sum(live[name] for name in live if name.partition("+")[0] in known)
-    assert elementwise == pytest.approx(ran["Subgraph"] + ran["Eltwise"], abs=6)
+    quantizers = ran["FakeQuantize"] if quantized else 0  # take factors and sums into theirs
+    assert ran["Eltwise"] <= elementwise <= ran["Eltwise"] + quantizers

@@ -43,12 +43,13 @@ def test_fused_operators_and_added_ones_belong_to_what_computes_them(tmp_path: P
 
 @pytest.mark.parametrize("runtime", _RUNTIMES)
 @pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("name", ["mobilenet-0", "inverted-0", "resnet-0", "efficient-0"])
 def test_what_a_runtime_tells_is_known_operator_by_operator(
-    runtime: str, tmp_path: Path, *, quantized: bool
+    name: str, runtime: str, tmp_path: Path, *, quantized: bool
 ) -> None:
     pytest.importorskip(runtime)
     pytest.importorskip("onnx")
-    path = _file("mobilenet-0", _RUNTIMES[runtime], tmp_path, quantized=quantized)
+    path = _file(name, _RUNTIMES[runtime], tmp_path, quantized=quantized)
     answer = quick_operators(path=str(path), runtime=runtime, threads=1, seconds=0.001)
     times = [OperatorTime(tuple(names), seconds) for names, seconds in answer["operators"]]
     view = GraphView(read_graph(path))

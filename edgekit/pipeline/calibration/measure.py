@@ -187,7 +187,7 @@ def measure(
                     view = GraphView(read_graph(path))
                     for setting in open_yet:
                         entry = journal.get(setting, network.name, turn) or _entry(
-                            device, journal, setting, network.name, turn, path, runs
+                            device, journal, setting, network.name, turn, path, view, runs
                         )
                         gathered[setting].add(network, view, entry)
         quiet_s = quiet_loop(one for each in gathered.values() for one in each.known())
@@ -222,17 +222,23 @@ class _Gathered:
         self._version = entry["version"]
         if network.name not in self._networks:
             self._networks[network.name] = network, view
-            times = [OperatorTime(tuple(names), seconds) for names, seconds in entry["operators"]]
+            layers = [op.layer or "" for op in view.graph.ops]
+            times = [
+                OperatorTime(tuple(layers[index] for index in known), seconds)
+                for known, seconds in entry["operators"]
+            ]
             self._operators[network.name] = times
 
     def series(self, setting: Setting, whole: frozenset[str], quiet_loop_s: float) -> Series:
         best = {name: quietest(known, quiet_loop_s) for name, known in self._latencies.items()}
+        loops = [one.loop_s for chosen in best.values() for one in chosen]
+        usual_s = float(np.median(loops)) if loops else 0.0
         found = tuple(
             Observation(
                 name,
                 network.family,
                 view,
-                float(np.median([one.when_quiet(quiet_loop_s) for one in best[name]])),
+                float(np.median([one.at_clock(usual_s) for one in best[name]])),
                 uncertainty=_DOUBT * best[name][0].doubt(quiet_loop_s),
                 parts=tuple(parts(view, self._operators[name])),
             )
@@ -250,8 +256,10 @@ def _entry(
     network: str,
     turn: int,
     path: Path,
+    view: GraphView,
     runs: float,
 ) -> dict[str, Any]:
+    places = {op.layer: op.index for op in reversed(view.graph.ops)}  # names change with each file
     try:
         latency = device.latency(
             path, runtime=setting.runtime, threads=setting.threads, seconds=runs
@@ -269,6 +277,9 @@ def _entry(
         turn,
         seconds=latency.seconds,
         loop_s=latency.loop_s,
-        operators=[(one.names, one.seconds) for one in operators],
+        operators=[
+            ([places[name] for name in one.names if name in places], one.seconds)
+            for one in operators
+        ],
         version=device.runtime_version(setting.runtime),
     )

@@ -26,7 +26,8 @@ class Part:
 def parts(view: GraphView, times: Sequence[OperatorTime]) -> list[Part]:
     """Divides a file's operators into parts by the operators that a runtime ran.
 
-    What the runtime added, such as a change of layout, belongs to what runs next. A fused operator
+    What the runtime added, such as a change of layout, belongs to what runs next; at the beginning
+    to the first operator, if no time is told of it. A fused operator
     belongs to the one whose kernel computes it; one that no time is told of to the one before it.
 
     Args:
@@ -44,9 +45,13 @@ class _Division:
         self._named = {op.layer: op for op in reversed(view.graph.ops) if op.layer}
         self._joined: dict[int, int] = {}
         self._seconds: dict[int, float] = {}
+        owns = [self._own(time) for time in times]
+        told = {index for own in owns for index in own}
+        first = [op.index for op in view.graph.ops if op.index not in view.free][:1]
         added, last = 0.0, None
-        for time in times:
-            own = self._own(time)
+        for time, own in zip(times, owns, strict=True):
+            if not own and last in (None, *first) and not told & {*first}:
+                own = first
             if not own:
                 added += time.seconds
                 continue

@@ -36,7 +36,7 @@ from edgekit.schema.target import KernelCosts, MemorySpec, Processor, Term
 _NS = 1e-9
 _SCALE_ROUNDS = 3
 _COARSE_S = 5e-6  # a part, on average: profilers count whole microseconds
-_SHORT_S = 30e-6
+_SHORT_S = 8e-6
 _RESOLUTION_S = 1e-6
 _LEAST_SHARE = 0.2
 _MOST_PARTS = 200  # of a kernel

@@ -1,9 +1,10 @@
 """What OpenVINO makes of an IR file's operators on a CPU.
 
-Convolutions and dense layers take what follows them up to a quantization: factors, biases, one sum
-with a tensor of floats, activations. Other chains of elementwise operators, with the quantizations
-in them, become one generated kernel. Images lie in memory with their channels last, so that
-transposing them only renames axes.
+Convolutions and dense layers take what follows them up to a quantization: factors, biases, one sum,
+activations; convolutions take what rounds their results before the sum, too. Other chains of
+elementwise operators become one kernel, with the quantizations behind them. Images lie in memory
+with their channels last, so that transposing them only renames axes. This is what its graph
+optimizer does without snippets, as `edgekit.runtimes.openvino.compile_options` has it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from edgekit.profiling.links import WEIGHTED, Links
 _CONVOLUTIONS = frozenset({"conv", "pointwise", "depthwise"})
 _CONVERSIONS = frozenset({"FakeQuantize", "Convert"})
 _FUNCTIONS = frozenset({"Sigmoid", "Tanh", "Swish", "HSwish", "HSigmoid", "Gelu", "Exp", "Erf"})
+_FREE_STEPS = frozenset({"Relu", "Clamp", "FakeQuantize"})  # a convolution has them anyway
+_FUNCTION_STEPS, _SUM_STEPS = 8, 2
 _SUMS = frozenset({"Add"})
+_MOST_READERS = 2  # of what a sum overwrites
+_POSITIVE = frozenset({"Relu", "Clamp", "Sigmoid", "HSigmoid", "Softmax"})
+_KEEP_SIGNS = frozenset({"FakeQuantize", "MaxPool", "AvgPool", "ReduceMean", "Concat", "Reshape",
+                         "Transpose", "Interpolate", "Pad", "Convert"})  # fmt: skip
 _IN_ORDER = frozenset({"StridedSlice", "Slice"})  # want the axes where they are named
 
 
@@ -28,7 +35,25 @@ def fused(links: Links) -> Fusion:
     for op in links.graph.ops:
         if op.index not in walk.free:
             walk.visit(op)
-    return Fusion(frozenset(walk.free), names=walk.names, functions=walk.functions)
+    floats = walk.writing_floats() if links.explicit_quantization else frozenset()
+    shifted = _shifted(links) if links.explicit_quantization else frozenset()
+    return Fusion(
+        frozenset(walk.free), names=walk.names, steps=walk.steps, floats=floats, shifted=shifted
+    )
+
+
+def _shifted(links: Links) -> frozenset[int]:
+    """Operators with weights that read values below zero, so integers with a zero point."""
+    positive: set[int] = set()
+    found = set()
+    for op in links.graph.ops:
+        sources = {tensor.index for tensor in links.activations_in(op)}
+        below = bool(sources - positive)
+        if op.name in _POSITIVE or (op.name in _KEEP_SIGNS and sources and not below):
+            positive.update(op.outputs)
+        if op.kind in WEIGHTED and below:
+            found.add(op.index)
+    return frozenset(found)
 
 
 class _Walk:
@@ -38,11 +63,13 @@ class _Walk:
         self._links = links
         self.free = set(links.computed_once)
         self.names: dict[int, str] = {}  # of elementwise kernels: what they compute
-        self.functions: Counter[int] = Counter()
+        self.steps: Counter[int] = Counter()
         self._hosts: dict[int, int] = {}  # operators that take what follows, by tensor
         self._summable: set[int] = set()  # of those, that take a sum yet
         self._chains: dict[int, int] = {}  # first operators of elementwise kernels by tensor
+        self._quantized: set[int] = set()  # of those, that a quantization made
         self._seen: set[tuple[object, ...]] = set()
+        self._outside = set(links.ports)  # and what only names their axes in another order
 
     def visit(self, op: Op) -> None:
         links = self._links
@@ -70,15 +97,20 @@ class _Walk:
         return again
 
     def _converts(self, op: Op) -> None:
-        if self._links.ports & {*op.inputs, *op.outputs}:
+        if self._outside & {*op.inputs, *op.outputs}:
             return
         self.free.add(op.index)
+        self._quantized |= {*op.outputs}
         self._pass_on(op)
 
     def _pass_on(self, op: Op) -> None:
         """What an operator makes is what it reads, as far as fusions go."""
         if op.inputs[0] in self._hosts:
             self._hosts |= dict.fromkeys(op.outputs, self._hosts[op.inputs[0]])
+        if op.inputs[0] in self._quantized:
+            self._quantized |= {*op.outputs}
+        if op.inputs[0] in self._outside:
+            self._outside |= {*op.outputs}
         if op.inputs[0] in self._chains:
             self._chains |= dict.fromkeys(op.outputs, self._chains[op.inputs[0]])
 
@@ -102,22 +134,41 @@ class _Walk:
                 self.free |= {one.index for one in together}
                 host = self._hosts[sources[0]]
                 self._hosts |= dict.fromkeys(together[-1].outputs, host)
-                self.functions[host] += sum(one.name in _FUNCTIONS for one in together)
-                if sources[0] in self._summable and op.name != "Round":  # that ends as integers
+                self.steps[host] += sum(map(self._steps, together))
+                if sources[0] in self._summable:
                     self._summable |= {*together[-1].outputs}
                 return True
         summed = [s for s in alone if s in self._summable]
-        if op.name in _SUMS and len(sources) > 1 and summed and self._same_shape(sources):
+        if op.name in _SUMS and len(sources) > 1 and summed and self._overwritable(sources):
             self.free.add(op.index)
-            self._hosts |= dict.fromkeys(op.outputs, self._hosts[summed[0]])
+            host = self._hosts[summed[0]]
+            self._hosts |= dict.fromkeys(op.outputs, host)
+            self.steps[host] += _SUM_STEPS
             return True
-        first = next((self._chains[source] for source in alone if source in self._chains), None)
-        if first is not None:
+        single = len(sources) == 1
+        chained = [s for s in alone if s in self._chains and (single or s not in self._quantized)]
+        if chained:
+            first = self._chains[chained[0]]
             self.free.add(op.index)
             self._chains |= dict.fromkeys(op.outputs, first)
             self.names[first] += f"+{op.name}"
             return True
         return False
 
-    def _same_shape(self, tensors: list[int]) -> bool:
-        return len({self._links.graph.tensors[index].shape for index in tensors}) == 1
+    def _steps(self, op: Op) -> int:
+        """What a kernel computes more with an operator that it takes."""
+        if op.name in _FREE_STEPS or op.name in _SUMS:  # a bias
+            return 0
+        return _FUNCTION_STEPS if op.name in _FUNCTIONS else 1
+
+    def writing_floats(self) -> frozenset[int]:
+        """Operators that others are fused into and whose results are no integers."""
+        running = (op for op in self._links.graph.ops if op.index not in self.free)
+        read = self._links.ports.union(*(op.inputs for op in running))
+        return frozenset(self._hosts[one] for one in read - self._quantized if one in self._hosts)
+
+    def _overwritable(self, tensors: list[int]) -> bool:
+        """Whether a sum can be left where one of its terms is."""
+        shapes = {self._links.graph.tensors[index].shape for index in tensors}
+        readers = max(len(self._links.consumers.get(index, [])) for index in tensors)
+        return len(shapes) == 1 and readers <= _MOST_READERS

@@ -13,15 +13,18 @@ class Fusion:
     Attributes:
         free: those that cost nothing of their own at run time: fused into others, or computed once.
         names: the runtime's kernel where it computes other operators too.
-        floats: those that compute floats in a file of integers.
+        floats: those that compute, or write, floats in a file of integers.
+        shifted: those with weights that read integers with a zero point, where that costs more.
         plain: convolutions that do not compute in the layout that the runtime has for them.
-        functions: how many transcendental functions an operator's kernel computes beside its own.
+        steps: what an operator's kernel computes of each value beside its own; a transcendental
+            function counts as eight simple steps.
         moved: values that change their layout before or after an operator, for its sake.
     """
 
     free: frozenset[int]
     names: Mapping[int, str] = field(default_factory=dict)
     floats: frozenset[int] = frozenset()
+    shifted: frozenset[int] = frozenset()
     plain: frozenset[int] = frozenset()
     moved: Mapping[int, int] = field(default_factory=dict)
-    functions: Mapping[int, int] = field(default_factory=dict)
+    steps: Mapping[int, int] = field(default_factory=dict)
