@@ -2,14 +2,16 @@
 
 Another program, or another virtual machine on the same physical core, can make runs up to twice as
 slow, for milliseconds or for seconds. A loop of known length before and after each run tells which
-runs had the core for themselves: those count.
+runs had the core for themselves: those count. Where the runtime uses all cores, the loop also looks
+at each of them, every few milliseconds.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -30,6 +32,7 @@ _LOOP = range(200)
 _LOOPS = (3, 60)
 _LOOPS_SHARE = 0.05  # of the time between two looks
 _LOOKS = 100
+_ROUND_S = 4e-3  # from one look at all cores to the next
 _QUIET = 1.2  # times the loop's time on a quiet core
 _QUANTILE = 25  # what else runs makes a run slower, never faster
 
@@ -67,7 +70,8 @@ def quick_latency(
         try:
             quiet_loop_s = min(quiet_loop_s, *(_look(1) for _ in range(_LOOKS)))
             batch = max(1, round(_BATCH_S / each))
-            times, loops = _runs(call, batch, each, seconds, quiet_loop_s)
+            cores = _cores_in_use(threads)
+            times, loops = _runs(call, batch, each, seconds, quiet_loop_s, cores)
         finally:
             gc.enable()
         version = session.version
@@ -108,29 +112,59 @@ def quick_operators(*, path: str, runtime: str, threads: int, seconds: float) ->
 
 
 def _runs(
-    call: Callable[[], object], batch: int, each: float, seconds: float, quiet_loop_s: float
+    call: Callable[[], object],
+    batch: int,
+    each: float,
+    seconds: float,
+    quiet_loop_s: float,
+    cores: Sequence[int],
 ) -> tuple[Any, Any]:
     """Times of calls, and times of the loop around them."""
     loops = round(_LOOPS_SHARE * batch * each / quiet_loop_s)
     loops = min(max(loops, _LOOPS[0]), _LOOPS[1])
     times: list[float] = []
     around: list[float] = []
-    quiet, quiet_s = 0, 0.0
-    start, before = _clock(), _look(loops)
+    quiet_s = 0.0
+    start = _clock()
+    elsewhere = _look_around(cores)
     while True:
-        begin = _clock()
-        for _ in repeat(None, batch):
-            call()
-        end = _clock()
-        after = _look(loops)
-        times.append((end - begin) / batch)
-        around.append(max(before, after))
-        before = after
-        if around[-1] < _QUIET * quiet_loop_s:
-            quiet, quiet_s = quiet + 1, quiet_s + end - begin
+        first, round_start, before = len(times), _clock(), _look(loops)
+        while True:
+            begin = _clock()
+            for _ in repeat(None, batch):
+                call()
+            end = _clock()
+            after = _look(loops)
+            times.append((end - begin) / batch)
+            around.append(max(before, after))
+            before = after
+            if end - round_start > _ROUND_S:
+                break
+        last, elsewhere = elsewhere, _look_around(cores)
+        around[first:] = [max(one, last, elsewhere) for one in around[first:]]
+        quiet = [one < _QUIET * quiet_loop_s for one in around]
+        quiet_s = batch * sum(time for time, one in zip(times, quiet, strict=True) if one)
         late = len(times) >= _LEAST_RUNS and end - start > max(_PATIENCE_S, _PATIENCE * seconds)
-        if late or (quiet >= _LEAST_RUNS and quiet_s > seconds):
+        if late or (sum(quiet) >= _LEAST_RUNS and quiet_s > seconds):
             return np.array(times), np.array(around)
+
+
+def _cores_in_use(threads: int) -> list[int]:
+    """The cores that the runtime's threads must be on; none if there are others or it has one."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return cores if 1 < len(cores) <= threads else []
+
+
+def _look_around(cores: Sequence[int]) -> float:
+    """The longest mean time of the loop on any of the cores; 0: there is none to look at."""
+    longest = 0.0
+    for core in reversed(cores):
+        os.sched_setaffinity(0, {core})
+        _look(1)  # the core's caches know nothing of it
+        longest = max(longest, _look(_LOOPS[0]))
+    if cores:
+        os.sched_setaffinity(0, cores)
+    return longest
 
 
 def _look(loops: int) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +102,32 @@ def test_runs_beside_other_programs_do_not_count(
     )
     assert found["seconds"] == pytest.approx(1e-3 * (1 + disturbed))
     assert found["loop_s"] == pytest.approx(1e-6 * (1 + disturbed))
+
+
+def test_runs_beside_programs_on_another_core_do_not_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With as many threads as cores; the session's own core is quiet all the time."""
+    session = Paced([1.9] * 20 + [1.0] * 20)
+    monkeypatch.setattr(quick, "open_session", lambda *_, **__: session)
+    monkeypatch.setattr(quick, "_clock", lambda: session.now)
+    monkeypatch.setattr(quick, "_look", lambda _loops: 1e-6)
+    monkeypatch.setattr(quick, "_cores_in_use", lambda threads: [0, 1][:threads])
+    monkeypatch.setattr(quick, "_look_around", lambda cores: session.look(1) if cores else 0.0)
+    arguments = {"path": str(tmp_path / "m.tflite"), "runtime": "any", "seconds": 0.02}
+    found = quick_latency(**arguments, threads=2, quiet_loop_s=1e-6)
+    assert found["seconds"] == pytest.approx(1e-3)
+    assert found["loop_s"] == pytest.approx(1e-6)
+
+
+def test_a_look_around_leaves_the_process_on_its_cores() -> None:
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("this system has no affinities")
+    cores = sorted(os.sched_getaffinity(0))
+    assert quick._look_around(cores) > 0
+    assert sorted(os.sched_getaffinity(0)) == cores
+    assert quick._look_around([]) == 0.0
+    assert quick._cores_in_use(1) == []
 
 
 def test_the_quietest_latencies_count() -> None:
