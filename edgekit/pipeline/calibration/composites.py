@@ -1,7 +1,8 @@
 """Composites: small random networks of the blocks that published families are made of.
 
 They show operators in company, where fusion and caches decide; those that a fit leaves out say how
-far its predictions are off.
+far its predictions are off. Deep ones have hundreds of small operators, whose code and weights no
+cache keeps from run to run.
 """
 
 from __future__ import annotations
@@ -10,9 +11,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from edgekit.pipeline.calibration import blocks
 from edgekit.pipeline.calibration.network import Network
 
 _Builder = Callable[[Network, np.random.Generator], int]
+_PREPARED = 0.4  # of the images are scaled and shifted by the network
+_DEEP = (6, 16)  # blocks before the map is halved, and after it
+_DEEP_SIDES = (14, 20, 28, 56)
+_DEEP_IN_A_ROUND = 5
 
 
 def composites(generator: np.random.Generator, rounds: int) -> Iterator[Network]:
@@ -26,6 +32,8 @@ def composites(generator: np.random.Generator, rounds: int) -> Iterator[Network]
         yield _tiny(number, generator)
         yield _autoencoder(number, generator)
         yield _transformer(number, generator)
+        for index in range(_DEEP_IN_A_ROUND):
+            yield _deep(_DEEP_IN_A_ROUND * number + index, generator)
 
 
 def _head(network: Network, last: int) -> None:
@@ -35,6 +43,15 @@ def _head(network: Network, last: int) -> None:
 
 def _width(generator: np.random.Generator, low: int, high: int) -> int:
     return 8 * int(generator.integers(low // 8, high // 8 + 1))
+
+
+def _image(network: Network, generator: np.random.Generator) -> int:
+    """The image, or what factors and sums of its channels make of it."""
+    last = 0
+    if generator.random() < _PREPARED:
+        last = network.unary("scale", last)
+        last = network.unary("shift", last) if generator.random() < 0.5 else last
+    return last
 
 
 def _vgg(network: Network, generator: np.random.Generator) -> int:
@@ -48,69 +65,42 @@ def _vgg(network: Network, generator: np.random.Generator) -> int:
 
 def _mobilenet(network: Network, generator: np.random.Generator) -> int:
     channels = _width(generator, 8, 32)
-    last = network.conv(0, channels, 3, 2, "relu6")
+    last = network.conv(_image(network, generator), channels, 3, 2, "relu6")
     for block in range(5):
         channels = channels if block % 2 else 2 * channels
-        last = network.depthwise(last, 3, 1 if block % 2 else 2, "relu6")
-        last = network.conv(last, channels, 1, 1, "relu6")
+        last = blocks.separable(network, last, channels, 1 if block % 2 else 2)
     return last
 
 
 def _inverted(network: Network, generator: np.random.Generator) -> int:
     channels = _width(generator, 16, 40)
-    last = network.conv(0, channels, 3, 2, "relu6")
+    last = network.conv(_image(network, generator), channels, 3, 2, "relu6")
     for block in range(5):
-        source, stride = last, 2 if block in (0, 2) else 1
+        stride = 2 if block in (0, 2) else 1
         channels += _width(generator, 8, 32) if stride == 2 else 0
-        last = network.conv(source, 6 * network.shape(source)[-1], 1, 1, "relu6")
-        last = network.depthwise(last, 3, stride, "relu6")
-        last = network.conv(last, channels, 1, 1, "none")
-        if stride == 1:
-            last = network.binary("add", last, source)
+        last = blocks.inverted(network, last, channels, stride)
     return network.conv(last, 4 * channels, 1, 1, "relu6")
-
-
-def _squeezed(network: Network, last: int, *, hard: bool) -> int:
-    """Squeeze and excitation (Hu et al. 2018)."""
-    channels = network.shape(last)[-1]
-    gate = network.conv(network.mean(last), max(8, channels // 4), 1)
-    if hard:
-        gate = network.conv(gate, channels, 1, 1, "relu6")
-    else:
-        gate = network.unary("logistic", network.conv(gate, channels, 1, 1, "none"))
-    return network.binary("mul", last, gate)
 
 
 def _efficient(network: Network, generator: np.random.Generator) -> int:
     channels = _width(generator, 16, 32)
-    last = _swish(network, network.conv(0, channels, 3, 2, "none"))
+    image = _image(network, generator)
+    last = blocks.swish(network, network.conv(image, channels, 3, 2, "none"))
     for block in range(4):
-        source, stride = last, 2 if block % 2 == 0 else 1
+        stride = 2 if block % 2 == 0 else 1
         channels += _width(generator, 8, 24) if stride == 2 else 0
-        last = _swish(network, network.conv(source, 6 * network.shape(source)[-1], 1, 1, "none"))
-        last = _swish(network, network.depthwise(last, 5 if block > 1 else 3, stride, "none"))
-        last = network.conv(_squeezed(network, last, hard=False), channels, 1, 1, "none")
-        if stride == 1:
-            last = network.binary("add", last, source)
+        last = blocks.efficient(network, last, channels, stride, 5 if block > 1 else 3)
     return last
-
-
-def _swish(network: Network, last: int) -> int:
-    return network.binary("mul", last, network.unary("logistic", last))
 
 
 def _mobilenet_v3(network: Network, generator: np.random.Generator) -> int:
     channels = _width(generator, 16, 24)
-    last = network.unary("hard_swish", network.conv(0, channels, 3, 2, "none"))
+    last = network.conv(_image(network, generator), channels, 3, 2, "none")
+    last = network.unary("hard_swish", last)
     for block in range(5):
-        source, stride = last, 2 if block in (0, 2) else 1
+        stride = 2 if block in (0, 2) else 1
         channels += _width(generator, 8, 32) if stride == 2 else 0
-        last = network.conv(source, 4 * network.shape(source)[-1], 1, 1, "none")
-        last = network.unary("hard_swish", last)
-        last = network.unary("hard_swish", network.depthwise(last, 5, stride, "none"))
-        last = network.conv(_squeezed(network, last, hard=True), channels, 1, 1, "none")
-        if stride == 1:
-            last = network.binary("add", last, source)
+        last = blocks.hard_swish_inverted(network, last, channels, stride)
     return last
 
 
@@ -118,37 +108,19 @@ def _resnet(network: Network, generator: np.random.Generator) -> int:
     channels = _width(generator, 24, 64)
     last = network.pool(network.conv(0, channels, 7, 2), "max_pool", 3, 2)
     for stage in range(3):
-        bottleneck, stride = bool(generator.random() < 0.5), 2 if stage else 1
-        shortcut = network.conv(last, 2 * channels, 1, stride, "none")
-        if bottleneck:
-            inner = network.conv(network.conv(last, channels // 2, 1, stride), channels // 2, 3)
-            inner = network.conv(inner, 2 * channels, 1, 1, "none")
-        else:
-            inner = network.conv(
-                network.conv(last, 2 * channels, 3, stride), 2 * channels, 3, 1, "none"
-            )
-        last = network.binary("add", shortcut, inner, "relu")
         channels *= 2
+        block = blocks.bottleneck if generator.random() < 0.5 else blocks.basic
+        last = block(network, last, channels, 2 if stage else 1)
     return last
 
 
 def _preactivated(network: Network, generator: np.random.Generator) -> int:
-    """Residual blocks that pad, normalize and activate before they convolve."""
     channels = _width(generator, 24, 48)
     last = network.conv(network.pad(0, 3), channels, 7, 2, valid=True)
     for _ in range(3):
-        ready = _normalized(network, last)
-        inner = network.conv(ready, channels // 2, 1)
-        inner = network.conv(network.pad(inner), channels // 2, 3, 2, valid=True)
-        inner = network.conv(inner, 2 * channels, 1, 1, "none")
-        shortcut = network.conv(network.pool(ready, "max_pool", 1, 2), 2 * channels, 1, 1, "none")
-        last = network.binary("add", shortcut, inner)
         channels *= 2
-    return _normalized(network, last)
-
-
-def _normalized(network: Network, last: int) -> int:
-    return network.unary("relu", network.unary("shift", network.unary("scale", last)))
+        last = blocks.preactivated(network, last, channels, 2)
+    return blocks.normalized(network, last)
 
 
 def _densenet(network: Network, generator: np.random.Generator) -> int:
@@ -156,43 +128,26 @@ def _densenet(network: Network, generator: np.random.Generator) -> int:
     last = network.pool(network.conv(0, 2 * growth, 7, 2), "max_pool", 3, 2)
     for _ in range(2):
         for _ in range(4):
-            new = network.conv(_normalized(network, last), 4 * growth, 1)
-            last = network.concat([last, network.conv(new, growth, 3, 1, "none")])
+            last = blocks.dense(network, last, growth)
         half = network.shape(last)[-1] // 2
-        last = network.pool(network.conv(_normalized(network, last), half, 1), "average_pool")
-    return _normalized(network, last)
+        last = network.conv(blocks.normalized(network, last), half, 1)
+        last = network.pool(last, "average_pool")
+    return blocks.normalized(network, last)
 
 
 def _inception(network: Network, generator: np.random.Generator) -> int:
     channels = _width(generator, 16, 48)
     last = network.conv(network.conv(0, channels, 3, 2, valid=True), channels, 3)
     last = network.pool(last, "max_pool", 3, 2, valid=True)
-    for block in range(2):
-        large: int | tuple[int, int] = 5 if block == 0 else (1, 7)
-        parts = [network.conv(last, 2 * channels, 1)]
-        deep = network.conv(network.conv(last, channels, 1), 2 * channels, large)
-        parts.append(deep if block == 0 else network.conv(deep, 2 * channels, (7, 1)))
-        double = network.conv(network.conv(last, channels, 1), 2 * channels, 3)
-        parts.append(network.conv(double, 2 * channels, 3))
-        parts.append(network.conv(network.pool(last, "average_pool", 3, 1), channels, 1))
-        last = network.concat(parts)
-    return last
+    last = blocks.inception(network, last, channels, 5)
+    return blocks.inception(network, last, channels, (1, 7))
 
 
 def _nasnet(network: Network, generator: np.random.Generator) -> int:
     channels = _width(generator, 16, 48)
     last = network.conv(0, channels, 3, 2, "none", valid=True)
     for block in range(3):
-        ready = network.conv(network.unary("relu", last), channels, 1, 1, "none")
-        parts = []
-        for kernel in (3, 5):
-            one = network.depthwise(network.unary("relu", ready), kernel, 1, "none")
-            one = network.unary("relu", network.conv(one, channels, 1, 1, "none"))
-            two = network.conv(network.depthwise(one, kernel, 1, "none"), channels, 1, 1, "none")
-            parts.append(network.binary("add", two, ready))
-        pooled = network.pool(ready, "average_pool", 3, 1)
-        parts += [network.binary("add", pooled, ready), ready]
-        last = network.concat(parts)
+        last = blocks.cell(network, last, channels)
         if block < 2:
             last = network.pool(last, "max_pool", 3, 2)
     return network.unary("relu", last)
@@ -200,23 +155,13 @@ def _nasnet(network: Network, generator: np.random.Generator) -> int:
 
 def _convnext(network: Network, generator: np.random.Generator) -> int:
     channels = _width(generator, 24, 64)
-    last = network.conv(0, channels, 4, 4, "none", valid=True)
+    last = network.conv(_image(network, generator), channels, 4, 4, "none", valid=True)
     for _ in range(2):
         for _ in range(2):
-            inner = _layer_norm(network, network.depthwise(last, 7, 1, "none"))
-            inner = network.unary("gelu", network.dense(inner, 4 * channels, "none"))
-            inner = network.unary("scale", network.dense(inner, channels, "none"))
-            last = network.binary("add", inner, last)
+            last = blocks.convnext(network, last, channels)
         channels *= 2
-        last = network.conv(_layer_norm(network, last), channels, 2, 2, "none", valid=True)
+        last = network.conv(blocks.layer_norm(network, last), channels, 2, 2, "none", valid=True)
     return last
-
-
-def _layer_norm(network: Network, last: int) -> int:
-    mean = network.mean_channels(last)
-    variance = network.mean_channels(network.binary("squared_difference", last, mean))
-    scaled = network.binary("mul", last, network.unary("rsqrt", variance))
-    return network.unary("shift", network.unary("scale", scaled))
 
 
 def _segmentation(network: Network, generator: np.random.Generator) -> int:
@@ -224,6 +169,31 @@ def _segmentation(network: Network, generator: np.random.Generator) -> int:
     for _ in range(2):
         last = network.resize(network.conv(last, _width(generator, 16, 64), 3))
     return last
+
+
+def _deep(number: int, generator: np.random.Generator) -> Network:
+    """Many blocks of one kind after each other, over small maps."""
+    side, channels = int(generator.choice(_DEEP_SIDES)), _width(generator, 16, 48)
+    network = Network(f"deep-{number}", (1, 4 * side, 4 * side, 3), "deep")
+    last = network.conv(0, channels, 3, 2)
+    block = _DEEP_BLOCKS[number % len(_DEEP_BLOCKS)]
+    for _ in range(2):
+        last = network.conv(last, channels, 3, 2)
+        for _ in range(int(generator.integers(*_DEEP))):
+            last = block(network, last, channels)
+        channels *= 2
+    _head(network, last)
+    return network
+
+
+def _growing(network: Network, last: int, _channels: int) -> int:
+    return blocks.dense(network, last, 16)
+
+
+_DEEP_BLOCKS: tuple[Callable[[Network, int, int], int], ...] = (
+    blocks.cell, blocks.efficient, blocks.bottleneck, blocks.hard_swish_inverted, _growing,
+    blocks.inverted, blocks.separable, blocks.preactivated, blocks.convnext,
+)  # fmt: skip
 
 
 def _tiny(number: int, generator: np.random.Generator) -> Network:
@@ -235,11 +205,8 @@ def _tiny(number: int, generator: np.random.Generator) -> Network:
     for block in range(3):
         if number % 2:
             last = network.conv(network.depthwise(last), 2 * channels)
-            continue
-        stride = 2 if block else 1
-        inner = network.conv(network.conv(last, channels << block, 3, stride), channels << block, 3)
-        shortcut = network.conv(last, channels << block, 1, stride, "none")
-        last = network.binary("add", inner, shortcut, "relu")
+        else:
+            last = blocks.basic(network, last, channels << block, 2 if block else 1)
     _, height, width, channels = network.shape(last)
     last = network.pool(last, "average_pool", (height, width), 1, valid=True)
     flat = network.reshape(last, (1, channels))
@@ -259,21 +226,10 @@ def _autoencoder(number: int, generator: np.random.Generator) -> Network:
 
 def _transformer(number: int, generator: np.random.Generator) -> Network:
     heads, rows = int(generator.integers(2, 7)), int(generator.integers(48, 200))
-    features = 32 * heads
-    network = Network(f"transformer-{number}", (1, rows, features), "transformer")
+    network = Network(f"transformer-{number}", (1, rows, 32 * heads), "transformer")
     last = 0
     for _ in range(2):
-        ready = _layer_norm(network, last)
-        parts = [
-            network.reshape(network.dense(ready, features, "none"), (heads, rows, 32))
-            for _ in range(3)
-        ]
-        scores = network.unary("softmax", network.matmul(parts[0], network.transpose(parts[1])))
-        mixed = network.reshape(network.matmul(scores, parts[2]), (1, rows, features))
-        last = network.binary("add", network.dense(mixed, features, "none"), last)
-        inner = network.dense(_layer_norm(network, last), 4 * features, "none")
-        inner = network.dense(network.unary("gelu", inner), features, "none")
-        last = network.binary("add", inner, last)
+        last = blocks.attention(network, last, heads)
     return network
 
 

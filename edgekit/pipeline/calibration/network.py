@@ -19,6 +19,7 @@ LayerKind = Literal[
     "max_pool", "average_pool", "mean", "global_mean", "mean_channels", "concat", "pad", "slice",
     "transpose", "reshape", "resize", "split", "lstm",
 ]  # fmt: skip
+_MOST_COLORS = 4
 _ONLY_TFLITE = ("split", "lstm")
 Pool = Literal["max_pool", "average_pool"]
 Binary = Literal["add", "mul", "sub", "squared_difference"]
@@ -75,6 +76,17 @@ class Network:
     def only_tflite(self) -> bool:
         """Whether no other format has it."""
         return self.unsigned or any(layer.kind in _ONLY_TFLITE for layer in self.layers)
+
+    @property
+    def prepared(self) -> frozenset[int]:
+        """An image of a few colors, and layers that only scale and shift these."""
+        found: set[int] = set()
+        for number, layer in enumerate(self.layers):
+            image = layer.kind == "input" and len(layer.shape) == 4
+            colors = image and layer.shape[-1] <= _MOST_COLORS
+            if colors or (layer.kind in ("scale", "shift") and found.issuperset(layer.inputs)):
+                found.add(number)
+        return frozenset(found)
 
     @property
     def last(self) -> int:

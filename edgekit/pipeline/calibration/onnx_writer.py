@@ -43,6 +43,7 @@ class _Writer:
         self._of: dict[int, str] = {}  # name of a layer's tensor of floats
         self._integers_of: dict[int, str] = {}  # and of the integers that it comes from
         self._margins: dict[int, int] = {}  # of paddings that the layers behind do
+        self._channels_last = network.prepared  # as in exports
         self._quantizations = quantizations(network)
         self._made = 0
 
@@ -55,7 +56,8 @@ class _Writer:
             )
             for n in self._network.outputs
         ]
-        shape = _first(self._network.shape(0))
+        image = self._network.shape(0)
+        shape = list(image) if 0 in self._channels_last else _first(image)
         graph = self._helper.make_graph(
             self._nodes,
             self._network.name,
@@ -70,7 +72,7 @@ class _Writer:
     def _place(self, number: int, layer: Layer) -> None:
         if not self._quantized:
             name = "x" if layer.kind == "input" else self._made_by(number, layer)
-            self._of[number] = self._activated(layer, name)
+            self._of[number] = self._turned(number, self._activated(layer, name))
             return
         integers: Callable[[int, Layer], str] | None
         integers = getattr(self, f"_{layer.kind}_of_integers", None)
@@ -80,7 +82,15 @@ class _Writer:
         name = "x" if layer.kind == "input" else self._made_by(number, layer)
         pair = [name, *self._parameters(self._quantizations[number])]
         stored = self._node("QuantizeLinear", pair)
-        self._integers_of[number] = self._clipped_integers(number, stored)
+        self._integers_of[number] = self._turned(number, self._clipped_integers(number, stored))
+
+    def _turned(self, number: int, name: str) -> str:
+        """An image with the channels first, before the first layer that wants it so."""
+        layers = self._network.layers
+        readers = (n for n, layer in enumerate(layers) if number in layer.inputs)
+        if number not in self._channels_last or self._channels_last.issuperset(readers):
+            return name
+        return self._node("Transpose", [name], perm=[0, 3, 1, 2])
 
     def _floats(self, number: int) -> str:
         """The name of a layer's tensor of floats, made of integers if nothing has read it yet."""
@@ -245,7 +255,7 @@ class _Writer:
     def _with_constant(self, number: int, layer: Layer, op: str) -> str:
         channels = layer.shape[-1]
         values = biases(number, channels) + 1
-        if _channel_axis(layer) == 1:
+        if _channel_axis(layer) == 1 and number not in self._channels_last:
             values = values.reshape(-1, *(1,) * (len(layer.shape) - 2))
         name = f"row_{number}"
         if not self._quantized:

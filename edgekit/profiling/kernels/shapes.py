@@ -34,8 +34,9 @@ class KernelShape:
             16 in the columns and in the channels. Others: values written, values read over
             written, length of the last axis, values of the smallest input over written, and 1 or
             multiplications over written. Last, in both: 1 and values that change their layout for
-            its sake over those written, and 1 and the steps that the kernel computes of each
-            value beside its own.
+            its sake over those written, 1 and the steps that the kernel computes of each value
+            beside its own, 2 if it reads integers with a zero point, and how many operators the
+            network runs, which decides whether caches keep code and weights.
             `WEIGHTS`, what fetching them costs: MB of weights in the whole network, which decide
             what caches hold.
     """
@@ -57,6 +58,7 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
         1 + view.fusion.moved.get(op.index, 0) / written,
         1 + view.fusion.steps.get(op.index, 0),
         1 + (op.index in view.fusion.shifted),
+        view.running,
     )
     if op.kind not in WEIGHTED or gemm is None:
         inner = _inner(view, outputs or sources)
