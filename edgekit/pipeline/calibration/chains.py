@@ -309,8 +309,8 @@ def _products(generator: np.random.Generator, count: int) -> Iterator[Network]:
 
 def _only_tflite(generator: np.random.Generator) -> Iterator[Network]:
     """Operators that are measured in .tflite files alone."""
-    for number in range(8):
-        steps, one, two = (_width(generator, 8, most) for most in (64, 128, 128))
+    for number in range(12):
+        steps, one, two = (round(_log_uniform(generator, 8, most)) for most in (64, 96, 96))
         network = Network(f"lstm-{number}", (1, steps, one), "lstm")
         last = network.lstm(0, two)
         if number % 2:
@@ -318,9 +318,10 @@ def _only_tflite(generator: np.random.Generator) -> Iterator[Network]:
         yield network
     for number in range(8):
         side, channels = _plane(generator)
-        side = side if number % 2 else 8
-        network = Network(f"split-{number}", (1, side, side, channels), "split")
         parts = (2, 4, 8)[number % 3]
+        if number % 2 == 0:
+            side, channels = 8, parts * (1 + number % 4)
+        network = Network(f"split-{number}", (1, side, side, channels), "split")
         last = network.split(0, parts)
         network.concat([network.split(network.concat([last, last]), 2), last])
         yield network
