@@ -10,7 +10,7 @@ from typing import Any
 
 from edgekit.graph.types import Graph, Op
 from edgekit.graph.zero_channels import without_zero_channels
-from edgekit.profiling.fusion import compiled, onnxruntime, openvino
+from edgekit.profiling.fusion import compiled, onnxruntime, openvino, xnnpack
 from edgekit.profiling.fusion.types import Fusion
 from edgekit.profiling.links import WEIGHTED, Links
 from edgekit.schema.names import Format, Precision
@@ -116,11 +116,11 @@ class GraphView(Links):
 
     @cached_property
     def fusion(self) -> Fusion:
-        """What a runtime or compiler makes of the file's operators; .tflite files come fused."""
+        """What a runtime or compiler makes of the file's operators."""
         fused = _FUSIONS.get(self.graph.format)
         if fused is not None:
             return compiled.fused(self) if self._for_accelerator else fused(self)
-        return Fusion(self.computed_once)
+        return xnnpack.fused(self)
 
     @cached_property
     def free(self) -> frozenset[int]:

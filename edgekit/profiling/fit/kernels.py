@@ -25,6 +25,7 @@ from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.kernels.factors import factors
 from edgekit.profiling.kernels.shapes import (
     KernelShape,
+    costs_nothing,
     kernel_shape,
     logarithms,
     weights_shape,
@@ -75,7 +76,9 @@ class Observation:
 
     def __post_init__(self) -> None:
         loads = tuple(works(self.view))
-        shapes = tuple(None if w.free else kernel_shape(self.view, w) for w in loads)
+        shapes = tuple(
+            None if costs_nothing(self.view, w) else kernel_shape(self.view, w) for w in loads
+        )
         object.__setattr__(self, "loads", loads)
         object.__setattr__(self, "shapes", shapes)
 
@@ -159,7 +162,8 @@ def _linear_costs(observations: Sequence[Observation], source: str) -> KernelCos
 def _amounts(observation: Observation) -> dict[Term, float]:
     total: dict[Term, float] = {"inference": 1.0}
     for work in observation.loads:
-        for term, amount in kernel_terms(work).items():
+        terms = {} if costs_nothing(observation.view, work) else kernel_terms(work)
+        for term, amount in terms.items():
             total[term] = total.get(term, 0.0) + amount
     return total
 

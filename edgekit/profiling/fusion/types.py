@@ -19,6 +19,8 @@ class Fusion:
         steps: what an operator's kernel computes of each value beside its own; a transcendental
             function counts as eight simple steps.
         moved: values that change their layout before or after an operator, for its sake.
+        inside: those that a CPU's runtime, of which there are tables of kernels, computes in
+            another's kernel; they cost what they cost on processors of which there is no table.
     """
 
     free: frozenset[int]
@@ -28,3 +30,4 @@ class Fusion:
     plain: frozenset[int] = frozenset()
     moved: Mapping[int, int] = field(default_factory=dict)
     steps: Mapping[int, int] = field(default_factory=dict)
+    inside: frozenset[int] = frozenset()

@@ -13,6 +13,7 @@ from edgekit.profiling.kernels.shapes import (
     UNSIGNED,
     WEIGHTS,
     KernelShape,
+    costs_nothing,
     kernel_shape,
     logarithms,
     weights_shape,
@@ -57,6 +58,9 @@ def factors(
     shapes: dict[int, KernelShape] = {}
     for index, (work, table) in enumerate(zip(loads, tables, strict=True)):
         if table is None or work.free:
+            continue
+        if costs_nothing(view, work):
+            found[index] = Factor(0.0)
             continue
         shapes[index] = kernel_shape(view, work)
         groups[id(table), shapes[index].kernel].append(index)

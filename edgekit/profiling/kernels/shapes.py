@@ -82,6 +82,11 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
     return KernelShape(name + suffix, features)
 
 
+def costs_nothing(view: GraphView, work: Work) -> bool:
+    """Whether no kernel computes an operator, or another's does."""
+    return work.free or work.op.index in view.fusion.inside
+
+
 def logarithms(shape: KernelShape | tuple[float, ...]) -> tuple[float, ...]:
     """Features as coordinates: natural logarithms."""
     features = shape.features if isinstance(shape, KernelShape) else shape
