@@ -98,6 +98,15 @@ def test_operators_in_one_kernel(
     assert _kernels(build, tmp_path, quantized=quantized) == kernels
 
 
+@pytest.mark.parametrize("columns", [16, 17])
+def test_a_dense_layer_of_one_tile_has_a_table_of_its_own(columns: int, tmp_path: Path) -> None:
+    def build(network: Network) -> None:
+        network.dense(network.reshape(0, (1, 14 * 14 * 16)), columns)
+
+    name = "dense" if columns > 16 else "dense_tile"
+    assert _kernels(build, tmp_path, quantized=False)[-1] == name
+
+
 def test_a_table_charges_nothing_for_what_is_within_another_kernel(tmp_path: Path) -> None:
     network = Network("made", _SHAPE, "made")
     _sigmoid_times_itself(network)

@@ -70,7 +70,9 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
     name: str = "transposed" if any(word in op.name for word in _TRANSPOSED) else op.kind
     if name in ("dense", "matmul"):
         # One row is read as fast as the memory gives its weights; more rows multiply matrices.
-        name = "dense_rows" if name == "dense" and gemm.m > 1 else name
+        # One tile is not divided among threads, and never begins a second one.
+        if name == "dense":
+            name = "dense_rows" if gemm.m > 1 else "dense" if gemm.n > _TILE else "dense_tile"
         features = (gemm.m, gemm.k, gemm.n, gemm.groups, *_tiles(gemm.k, gemm.n), *around)
         return KernelShape(name + suffix, features)
     sides = kernel_sides(view, op)
