@@ -44,6 +44,9 @@ def chains(generator: np.random.Generator) -> Iterator[Network]:
     yield from _grouped(generator, 6)
     yield from _scores(generator)
     yield from _only_tflite(generator)
+    yield from _single_rows(generator, 8)
+    yield from _enlarging(generator)
+    yield from _narrow(generator)
 
 
 def _log_uniform(generator: np.random.Generator, low: float, high: float) -> float:
@@ -324,4 +327,40 @@ def _only_tflite(generator: np.random.Generator) -> Iterator[Network]:
         network = Network(f"split-{number}", (1, side, side, channels), "split")
         last = network.split(0, parts)
         network.concat([network.split(network.concat([last, last]), 2), last])
+        yield network
+
+
+def _single_rows(generator: np.random.Generator, count: int) -> Iterator[Network]:
+    """One row through layers whose weights caches keep; half of whole tiles of columns."""
+    for made in range(count):
+        step = 16 if made % 2 else 1
+        one, two = (step * round(_log_uniform(generator, 64, 768) / step) for _ in range(2))
+        network = Network(f"dense-row-{made}", (1, one), "dense")
+        last = 0
+        for number in range(6):
+            last = network.dense(last, one if number % 2 else two)
+        yield network
+
+
+def _enlarging(generator: np.random.Generator) -> Iterator[Network]:
+    """Resizes as segmentation ends with: of one value, and many times larger."""
+    for number, (side, factor, most) in enumerate(((1, 28, 256), (33, 16, 24), (16, 8, 64))):
+        channels = round(_log_uniform(generator, 8, most))
+        network = Network(f"resize-large-{number}", (1, side, side, channels), "resize")
+        network.resize(_laid_out(network, 0), factor)
+        yield network
+
+
+def _narrow(generator: np.random.Generator) -> Iterator[Network]:
+    """Operators of .tflite files on few channels: values are moved one by one."""
+    for number, parts in enumerate((2, 3, 4, 6)):
+        side = int(generator.choice((8, 14, 28)))
+        network = Network(f"split-narrow-{number}", (1, side, side, parts), "split")
+        for _ in range(2):
+            network.concat([network.split(0, parts), 0])
+        yield network
+    for number in range(4):
+        steps, one, two = (round(_log_uniform(generator, 4, 40)) for _ in range(3))
+        network = Network(f"lstm-narrow-{number}", (1, steps, one), "lstm")
+        network.lstm(0, two)
         yield network
