@@ -19,6 +19,7 @@ _PLAIN = {
     "QLinearAveragePool": "AveragePool", "QLinearMul": "Mul", "QLinearSigmoid": "Sigmoid",
     "QLinearGlobalAveragePool": "GlobalAveragePool", "QLinearSoftmax": "Softmax",
     "QLinearConcat": "Concat", "QGemm": "Gemm", "FusedGemm": "Gemm", "MatMul": "Gemm",
+    "FusedMatMul": "Gemm", "QLinearMatMul": "Gemm", "Upsample": "Resize", "Scale": "Conv",
 }  # fmt: skip
 _LAYOUT = {"ReorderInput", "ReorderOutput", "Transpose", "Reshape", "Flatten"}
 
@@ -31,8 +32,12 @@ def _written(name: str, kind: Format, folder: Path, *, quantized: bool) -> Path:
 def _live(path: Path) -> Counter[str]:
     view = GraphView(read_graph(path))
     live = [op for op in view.graph.ops if op.index not in view.free]
-    names = (view.fusion.names.get(op.index, op.name) for op in live)
-    return Counter(_PLAIN.get(name, name) for name in names if name not in _LAYOUT)
+    found: Counter[str] = Counter()
+    for op in live:
+        name = view.fusion.names.get(op.index, op.name)
+        copies = view.fusion.steps.get(op.index, 0) if op.name == "DequantizeLinear" else 0
+        found[_PLAIN.get(name, name)] += (1 + copies) * (name not in _LAYOUT)
+    return +found
 
 
 def _onnxruntime_nodes(path: Path) -> list[str]:
@@ -48,8 +53,12 @@ def _onnxruntime_nodes(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("quantized", [False, True])
 @pytest.mark.parametrize(
-    "name", ["mobilenet-0", "inverted-0", "resnet-0", "inception-0", "vgg-0", "tiny-0", "tiny-1"]
-)
+    "name",
+    [
+        "mobilenet-0", "inverted-0", "resnet-0", "inception-0", "vgg-0", "tiny-0", "tiny-1",
+        "densenet-0", "segmentation-0", "transformer-0", "nasnet-3",
+    ],
+)  # fmt: skip
 def test_onnxruntime_runs_the_operators_that_are_not_fused(
     name: str, tmp_path: Path, *, quantized: bool
 ) -> None:
@@ -67,6 +76,30 @@ def test_onnxruntime_changes_layouts_about_as_often(name: str, tmp_path: Path) -
     moved = [view.graph.ops[index] for index in view.fusion.moved]
     found = sum(len(op.inputs) if op.name == "Concat" else 1 for op in moved)
     assert found == pytest.approx(changes, abs=1 + changes // 5)
+
+
+@pytest.mark.parametrize("name", ["mobilenet-0", "resnet-0", "nasnet-0", "max_pool-0"])
+def test_onnxruntime_moves_channels_of_integers_as_often(name: str, tmp_path: Path) -> None:
+    path = _written(name, "onnx", tmp_path, quantized=True)
+    moved = GraphView(read_graph(path)).fusion.moved
+    transposed = _onnxruntime_nodes(path).count("Transpose")
+    assert abs(len(moved) - transposed) <= 0.25 * transposed + 1
+    assert moved
+
+
+def test_transpositions_of_integers_that_meet_cancel(tmp_path: Path) -> None:
+    path = _written("convnext-0", "onnx", tmp_path, quantized=True)
+    view = GraphView(read_graph(path))
+    written = [op.index for op in view.graph.ops if op.name == "Transpose"]
+    assert written
+    assert view.free.issuperset(written)
+    assert _onnxruntime_nodes(path).count("Transpose") == 2  # at the beginning, before the head
+
+
+def test_a_convolution_goes_over_its_result_again_for_clips_and_sums(tmp_path: Path) -> None:
+    view = GraphView(read_graph(_written("inverted-0", "onnx", tmp_path, quantized=False)))
+    steps = [view.fusion.steps.get(op.index, 0) for op in view.graph.ops if op.name == "Conv"]
+    assert steps[:7] == [1, 1, 1, 0, 1, 1, 1]  # the seventh adds the output of the fourth
 
 
 @pytest.mark.parametrize("quantized", [False, True])

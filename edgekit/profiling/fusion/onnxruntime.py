@@ -10,6 +10,7 @@ values are moved; sums, batch normalizations and activations go into a convoluti
 from __future__ import annotations
 
 from edgekit.graph.types import Op
+from edgekit.profiling.fusion.channels_last import ChannelsLast
 from edgekit.profiling.fusion.types import Fusion
 from edgekit.profiling.links import Links
 
@@ -26,6 +27,8 @@ _MOVES = frozenset({
 })  # fmt: skip
 _SAME_TYPES = frozenset({"Add", "Mul"})
 _ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSigmoid"})
+# What a convolution does not do as it writes: it goes over its result again.
+_STEPS = {"LeakyRelu": 1, "Clip": 1, "HardSigmoid": 2, "Sigmoid": 8, "Tanh": 8}
 _POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
 _SCALES = frozenset({"Mul", "BatchNormalization"})  # become convolutions of one value
 _BLOCK = 16  # channels, with AVX-512
@@ -47,15 +50,18 @@ class _Integers:
     def __init__(self, links: Links, computed: frozenset[int]) -> None:
         self._links = links
         self._free = set(computed)
+        self._rescaled: set[int] = set()  # integers that get another scale
 
     def fusion(self) -> Fusion:
         ops = [op for op in self._links.graph.ops if op.index not in self._free]
+        doubled = [pair for op in ops if (pair := self._doubled(op))]
         sums = {op.index: bias for op in ops if (bias := self._bias(op)) is not None}
         self._free |= {bias.index for bias in sums.values()}
         whole = {op.index for op in ops if self._is_integer(op, sums.get(op.index, op))}
         whole |= {bias.index for index, bias in sums.items() if index in whole}
+        layout = ChannelsLast(self._links, self._free, lambda op: op.index in whole)
         free = {op.index for op in ops if op.name in _CONVERSIONS and self._dropped(op, whole)}
-        free |= {index for op in ops for index in self._doubled(op)}
+        free |= {op.index for pair in doubled for op in pair[1:]} | layout.free
         floats = {
             op.index
             for op in ops
@@ -63,7 +69,12 @@ class _Integers:
             and op.name not in _CONVERSIONS
             and self._reads_floats(op)
         }
-        return Fusion(frozenset(self._free | free), floats=frozenset(floats))
+        return Fusion(
+            frozenset(self._free | free),
+            floats=frozenset(floats),
+            moved=layout.moved,
+            steps={op.index: copies for op in ops if (copies := self._copies(op, whole))},
+        )
 
     def _bias(self, op: Op) -> Op | None:
         """The sum that makes a dense layer of a product."""
@@ -76,6 +87,8 @@ class _Integers:
         links = self._links
         if op.name not in _INTEGER | _MOVES or links.ports & {*last.outputs}:
             return False
+        if op.name == "Resize" and op.attributes.get("mode", "nearest") != "nearest":
+            return False
         makers = [links.producers.get(t.index) for t in links.activations_in(op)]
         if not all(maker is not None and maker.name == "DequantizeLinear" for maker in makers):
             return False
@@ -83,7 +96,26 @@ class _Integers:
             return False
         readers = [one for index in last.outputs for one in links.consumers.get(index, [])]
         quantized = all(reader.name == "QuantizeLinear" for reader in readers)
-        return quantized and len(readers) == len(last.outputs)
+        if not quantized or len(readers) != len(last.outputs):
+            return False
+        return op.name not in _MOVES or self._same_integers(makers[0], readers[0])
+
+    def _same_integers(self, before: Op | None, after: Op) -> bool:
+        """Whether integers stay what they are from a dequantization to a quantization."""
+        tensors = self._links.graph.tensors
+        if before is None or before.name != "DequantizeLinear":
+            return False
+        one, other = tensors[before.inputs[0]], tensors[after.outputs[0]]
+        if self._rescaled & {one.index, other.index}:
+            return False
+        return one.dtype == other.dtype and one.quantization == other.quantization
+
+    def _copies(self, op: Op, whole: set[int]) -> int:
+        """Further dequantizations of the same integers: each operator on floats has its own."""
+        if op.name != "DequantizeLinear":
+            return 0
+        readers = [r for index in op.outputs for r in self._links.consumers.get(index, [])]
+        return max(0, sum(reader.index not in whole for reader in readers) - 1)
 
     def _stored_type(self, tensor: int) -> str:
         maker = self._links.producers.get(tensor)
@@ -97,11 +129,21 @@ class _Integers:
         readers = self._links.consumers.get(op.outputs[0], [])
         return bool(readers) and all(reader.index in whole for reader in readers)
 
-    def _doubled(self, op: Op) -> tuple[int, ...]:
-        """A dequantization and the quantization after it, if only they read what is quantized."""
+    def _doubled(self, op: Op) -> tuple[Op, ...]:
+        """Two quantizations with a dequantization between that only the second reads.
+
+        They become one, with a scale of its own.
+        """
         first = self._only_reader(op, "DequantizeLinear") if op.name == "QuantizeLinear" else None
         second = self._only_reader(first, "QuantizeLinear") if first is not None else None
-        return () if first is None or second is None else (first.index, second.index)
+        if first is None or second is None:
+            return ()
+        one, other = (self._links.graph.tensors[each.outputs[0]] for each in (op, second))
+        if one.dtype != other.dtype:
+            return ()
+        if one.quantization != other.quantization:
+            self._rescaled |= {one.index, other.index}
+        return op, first, second
 
     def _only_reader(self, op: Op, name: str) -> Op | None:
         readers = [one for index in op.outputs for one in self._links.consumers.get(index, [])]
@@ -119,6 +161,7 @@ class _Floats:
         self._free = set(computed)
         self._names: dict[int, str] = {}
         self._moved: dict[int, int] = {}
+        self._steps: dict[int, int] = {}
         self._whole: set[int] = set()  # convolutions that know no blocks
         self._blocked: set[int] = set()  # tensors that are stored in blocks of channels
         self._plain_too: set[int] = set()  # and those of them that were moved back already
@@ -127,6 +170,7 @@ class _Floats:
         self._scalable: set[int] = set()
         self._summable: set[int] = set()
         self._open: set[int] = set()
+        self._seen: dict[tuple[str, tuple[int, ...], str], Op] = {}
         self._hosts: dict[int, Op] = {}  # the operator whose kernel makes a tensor, if not its own
 
     def fusion(self) -> Fusion:
@@ -142,9 +186,12 @@ class _Floats:
             names=self._names,
             plain=frozenset(self._whole),
             moved=self._moved,
+            steps=self._steps,
         )
 
     def _visit(self, op: Op) -> None:
+        if self._is_repeated(op):
+            return
         if op.name == "Conv" and len(op.inputs) > 1 and len(self._shape(op.inputs[1])) == 4:
             self._convolution(op)
         elif op.kind == "dense":
@@ -153,8 +200,16 @@ class _Floats:
             self._open |= {*op.outputs}
         elif op.name == "Pad" and self._pads(op):
             self._absorb(op, op.inputs[0])
+        elif op.name == "Transpose" and self._transposes_a_factor(op):
+            self._free.add(op.index)
         elif not self._is_silu(op) and not self._follows(op):
             self._stands(op)
+
+    def _is_repeated(self, op: Op) -> bool:
+        """Whether an operator before it computes the same of the same."""
+        attributes = repr(sorted(op.attributes.items(), key=str))
+        first = self._seen.setdefault((op.name, op.inputs, attributes), op)
+        return first is not op and self._absorb(op, first.outputs[0])
 
     def _follows(self, op: Op) -> bool:
         """Whether an operator goes into the one before it."""
@@ -164,9 +219,11 @@ class _Floats:
             return False
         first, output = alone[0], op.outputs[0]
         if len(sources) == 1 and op.name in _ACTIVATIONS and first in self._open:
-            return self._absorb(op, first)
-        if len(sources) == 1 and op.name in ("Add", "Mul", "BatchNormalization", "Sub"):
+            return self._absorb(op, first, _STEPS.get(op.name, 0))
+        if len(sources) == 1 and op.name in ("Add", "Mul", "BatchNormalization"):
             if first not in self._scalable or (op.name == "Mul" and first not in self._summable):
+                return False
+            if op.name == "Add" and first in self._summable and not self._by_channel(op):
                 return False
             kept = [one for one in (self._scalable, self._summable, self._open) if first in one]
             self._absorb(op, first)
@@ -178,16 +235,17 @@ class _Floats:
         together = op.name == "Add" and len(sources) == 2 and {*sources} <= self._blocked
         summed = [s for s in alone if s in self._summable]
         if together and summed and self._same_shape(sources):
-            self._absorb(op, summed[0])
+            self._absorb(op, summed[0], 1)
             self._open.add(output)
             return True
         return False
 
-    def _absorb(self, op: Op, source: int) -> bool:
+    def _absorb(self, op: Op, source: int, steps: int = 0) -> bool:
         self._free.add(op.index)
         host = self._hosts.get(source, self._links.producers.get(source))
         if host is not None:
             self._hosts[op.outputs[0]] = host
+            self._steps[host.index] = self._steps.get(host.index, 0) + steps
         if source in self._blocked:
             self._blocked |= {*op.outputs}
         return True
@@ -208,6 +266,7 @@ class _Floats:
         elif whole and (
             op.name in _ACTIVATIONS
             or (op.name in ("Add", "Mul") and len(sources) > 1 and self._same_shape(sources))
+            or (op.name == "Resize" and len(sources) == 1)
             or (op.name == "Concat" and all(self._channels(s) % _BLOCK == 0 for s in sources))
         ):
             self._blocked |= {*op.outputs}
@@ -263,6 +322,13 @@ class _Floats:
         self._blocked |= {*op.outputs} if source in self._blocked else set()
         return True
 
+    def _transposes_a_factor(self, op: Op) -> bool:
+        """Whether it swaps the last two axes for products, which read them either way."""
+        order = tuple(op.attributes.get("perm") or ())
+        readers = self._links.consumers.get(op.outputs[0], [])
+        swapped = (*range(len(order) - 2), len(order) - 1, len(order) - 2)
+        return bool(readers) and order == swapped and all(r.name == "MatMul" for r in readers)
+
     def _pads(self, op: Op) -> bool:
         readers = self._links.consumers.get(op.outputs[0], [])
         return bool(readers) and all(
@@ -275,11 +341,14 @@ class _Floats:
         """Whether a factor is one number a channel of images."""
         if op.name == "BatchNormalization":
             return True
+        return self._channels(op.outputs[0]) % _ALIGNED == 0 and self._by_channel(op)
+
+    def _by_channel(self, op: Op) -> bool:
+        """Whether an operator's constant has one number for each channel of images."""
         shapes = [t.shape for t in self._links.weights_in(op)]
         image = len(self._shape(op.outputs[0])) == 4
         channels = self._channels(op.outputs[0])
-        rows = ((1, channels, 1, 1), (channels, 1, 1))
-        return image and channels % _ALIGNED == 0 and bool(shapes) and shapes[0] in rows
+        return image and bool(shapes) and shapes[0] in ((1, channels, 1, 1), (channels, 1, 1))
 
     def _same_shape(self, tensors: list[int]) -> bool:
         return len({self._shape(index) for index in tensors}) == 1

@@ -17,7 +17,7 @@ class Fusion:
         shifted: those with weights that read integers with a zero point, where that costs more.
         plain: convolutions that do not compute in the layout that the runtime has for them.
         steps: what an operator's kernel computes of each value beside its own; a transcendental
-            function counts as eight simple steps.
+            function counts as eight simple steps, and a kernel that runs twice as one more.
         moved: values that change their layout before or after an operator, for its sake.
         inside: those that a CPU's runtime, of which there are tables of kernels, computes in
             another's kernel; they cost what they cost on processors of which there is no table.
