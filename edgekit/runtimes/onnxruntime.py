@@ -22,7 +22,7 @@ from edgekit.schema.artifact import TensorInfo
 
 _FATAL = 4
 _KERNEL = "_kernel_time"
-_RENAMED = re.compile(r"(_token_\d+|_nchwc)+$")
+_RENAMED = re.compile(r"(_token_\d+|_mul(?=_nchwc)|_nchwc)+$")
 _FIRST_RUNS = 2
 _KEPT = 0.6
 _DTYPES = {"float": "float32", "double": "float64"}

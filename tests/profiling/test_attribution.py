@@ -65,6 +65,23 @@ def test_what_a_runtime_tells_is_known_operator_by_operator(
     assert sorted(covered) == sorted({op.index for op in view.graph.ops} - view.free)
 
 
+@pytest.mark.parametrize(
+    ("name", "quantized"),
+    [("densenet-0", False), ("mobilenet-v3-0", True), ("segmentation-0", True)],
+)
+def test_times_of_operators_that_onnxruntime_names_itself_go_to_those_they_come_from(
+    name: str, tmp_path: Path, *, quantized: bool
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    path = _file(name, "onnx", tmp_path, quantized=quantized)
+    answer = quick_operators(path=str(path), runtime="onnxruntime", threads=1, seconds=0.001)
+    times = [OperatorTime(tuple(names), seconds) for names, seconds in answer["operators"]]
+    found = parts(GraphView(read_graph(path)), times)
+    assert all(len(part.operators) == 1 for part in found)
+    assert sum(part.runs for part in found) == len(times)
+
+
 def test_a_runtime_without_a_profiler_tells_nothing(tmp_path: Path) -> None:
     path = tmp_path / "m.tflite"
     assert quick_operators(path=str(path), runtime="litert", threads=1, seconds=0.1) == {

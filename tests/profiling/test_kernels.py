@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from edgekit.base.errors import TargetError
 from edgekit.profiling.fit.attribution import Part
 from edgekit.profiling.fit.evidence import Scale, best_scale, evidence
-from edgekit.profiling.fit.kernels import Observation, fit_kernels, predict_seconds
+from edgekit.profiling.fit.kernels import Observation, fit_kernels, predict_seconds, rows
 from edgekit.profiling.kernels.factors import factors
 from edgekit.profiling.kernels.interpolation import covariance, interpolate
 from edgekit.profiling.kernels.shapes import kernel_shape
@@ -199,6 +199,21 @@ def test_times_of_operators_tell_what_sums_do_not() -> None:
     known, *_, other = map(measured, _observations(4.0))
     costs, _ = fit_kernels([replace(known, name=str(copy)) for copy in range(3)], source="s")
     assert predict_seconds(other, costs) == pytest.approx(other.seconds, rel=0.2)
+
+
+def test_what_a_profiler_takes_is_counted_for_each_of_the_runtimes_operators() -> None:
+    """Of two runtime's operators that one of the file's became, the profiler takes twice."""
+    pytest.importorskip("scipy")
+    (one, *_) = _observations(4.0)
+    live = [work.op.index for work in one.loads if not work.free][:3]
+    parts = tuple(
+        Part(frozenset({index}), (10 + 4 * runs) * 1e-6, runs)
+        for index, runs in zip(live, (1, 1, 4), strict=True)
+    )
+    costs, _ = fit_kernels(_observations(4.0), source="s")
+    costs = costs.model_copy(update={"ns": {**costs.ns, "inference": 0.0}})
+    found = rows([replace(one, seconds=30e-6, parts=parts)], costs)
+    assert found[0].seconds == pytest.approx(1e-5)
 
 
 def test_one_latency_that_is_far_off_changes_little() -> None:

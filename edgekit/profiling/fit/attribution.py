@@ -17,18 +17,21 @@ class Part:
     Attributes:
         operators: indices of operators that the view does not take for fused.
         seconds: of one inference.
+        runs: of the runtime's operators whose times these are.
     """
 
     operators: frozenset[int]
     seconds: float
+    runs: int = 1
 
 
 def parts(view: GraphView, times: Sequence[OperatorTime]) -> list[Part]:
     """Divides a file's operators into parts by the operators that a runtime ran.
 
-    What the runtime added, such as a change of layout, belongs to what runs next; at the beginning
-    to the first operator, if no time is told of it. A fused operator
-    belongs to the one whose kernel computes it; one that no time is told of to the one before it.
+    What the runtime added, such as a change of layout, belongs to what runs next, or to what makes
+    the input of that, if no time is told of it; at the beginning to the first operator, likewise. A
+    fused operator belongs to the one whose kernel computes it; one that no time is told of to the
+    one before it.
 
     Args:
         view: the file's graph; layers have the names of its operators.
@@ -45,21 +48,28 @@ class _Division:
         self._named = {op.layer: op for op in reversed(view.graph.ops) if op.layer}
         self._joined: dict[int, int] = {}
         self._seconds: dict[int, float] = {}
+        self._runs: dict[int, int] = {}
         owns = [self._own(time) for time in times]
         told = {index for own in owns for index in own}
         first = [op.index for op in view.graph.ops if op.index not in view.free][:1]
-        added, last = 0.0, None
+        added: list[float] = []
+        last = None
         for time, own in zip(times, owns, strict=True):
             if not own and last in (None, *first) and not told & {*first}:
                 own = first
             if not own:
-                added += time.seconds
+                added.append(time.seconds)
                 continue
             last = self._join(own)
-            self._seconds[last] = self._seconds.get(last, 0.0) + time.seconds + added
-            added = 0.0
+            unknown = self._untold_source(last, told) if added else None
+            if unknown is not None:
+                self._add(self._join([unknown]), added)
+                told.add(unknown)
+                added = []
+            self._add(last, [time.seconds, *added])
+            added = []
         if last is not None:
-            self._seconds[self._root(last)] = self._total(self._root(last)) + added
+            self._add(self._root(last), added)
         self._take_in_the_rest()
 
     def parts(self) -> Iterator[Part]:
@@ -67,7 +77,17 @@ class _Division:
         for index in self._joined:
             members.setdefault(self._root(index), set()).add(index)
         for root, operators in members.items():
-            yield Part(frozenset(operators), self._total(root))
+            yield Part(frozenset(operators), self._total(root), self._runs.get(root, 0))
+
+    def _add(self, root: int, times: Sequence[float]) -> None:
+        self._seconds[root] = self._total(root) + sum(times)
+        self._runs[root] = self._runs.get(root, 0) + len(times)
+
+    def _untold_source(self, index: int, told: set[int]) -> int | None:
+        """An operator that no time is told of, but that makes the input of another."""
+        sources = self._view.activations_in(self._view.graph.ops[index])
+        hosts = (self._host(self._view.producers.get(tensor.index)) for tensor in sources)
+        return next((op.index for op in hosts if op is not None and op.index not in told), None)
 
     def _own(self, time: OperatorTime) -> list[int]:
         """The operators that a time is told of; of fused ones only, the one that computes them."""
@@ -99,6 +119,7 @@ class _Division:
             root = self._root(other)
             if root != first:
                 self._seconds[first] = self._total(first) + self._seconds.pop(root, 0.0)
+                self._runs[first] = self._runs.get(first, 0) + self._runs.pop(root, 0)
                 self._joined[root] = first
         return first
 

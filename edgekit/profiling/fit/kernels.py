@@ -188,7 +188,9 @@ def rows(observations: Sequence[Observation], costs: KernelCosts) -> list[Row]:
             whole = [kernel for own in kernels.values() for kernel in own]
             found.append(Row(whole, one.seconds, one.uncertainty, fixed))
             continue
-        alone = [max(part.seconds - own, _LEAST_SHARE * part.seconds) for part in one.parts]
+        alone = [
+            max(part.seconds - own * part.runs, _LEAST_SHARE * part.seconds) for part in one.parts
+        ]
         scale = max(one.seconds - fixed, _LEAST_SHARE * one.seconds) / sum(alone)
         for part, seconds in zip(one.parts, alone, strict=True):
             inside = [kernel for index in part.operators for kernel in kernels.get(index, ())]
@@ -205,9 +207,10 @@ def rows(observations: Sequence[Observation], costs: KernelCosts) -> list[Row]:
 
 
 def _profiler_seconds(observations: Sequence[Observation], fixed: float) -> float:
-    """What the profiler adds to the time of each part, as networks of short ones tell it."""
+    """What the profiler adds to each time, as networks of short ones tell it."""
     added = [
-        (sum(part.seconds for part in one.parts) - (one.seconds - fixed)) / len(one.parts)
+        (sum(part.seconds for part in one.parts) - (one.seconds - fixed))
+        / sum(part.runs for part in one.parts)
         for one in observations
         if len(one.parts) > 2 and one.seconds < _SHORT_S * len(one.parts)
     ]
