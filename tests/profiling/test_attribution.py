@@ -67,7 +67,12 @@ def test_what_a_runtime_tells_is_known_operator_by_operator(
 
 @pytest.mark.parametrize(
     ("name", "quantized"),
-    [("densenet-0", False), ("mobilenet-v3-0", True), ("segmentation-0", True)],
+    [
+        ("densenet-0", False),
+        ("nasnet-0", False),
+        ("mobilenet-v3-0", True),
+        ("segmentation-0", True),
+    ],
 )
 def test_times_of_operators_that_onnxruntime_names_itself_go_to_those_they_come_from(
     name: str, tmp_path: Path, *, quantized: bool

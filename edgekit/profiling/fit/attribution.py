@@ -97,11 +97,20 @@ class _Division:
         return live or [host.index for host in hosts if host is not None][:1]
 
     def _host(self, op: Op | None) -> Op | None:
-        """The operator itself, or the nearest before it that is not fused."""
+        """The operator itself, one that computes the same, or the nearest before it not fused."""
         while op is not None and op.index in self._view.free:
+            twin = self._twin(op)
+            if twin is not None:
+                return twin
             makers = map(self._view.producers.get, (t.index for t in self._view.activations_in(op)))
             op = next((maker for maker in makers if maker is not None), None)
         return op
+
+    def _twin(self, op: Op) -> Op | None:
+        """An operator that is not fused and computes the same of the same."""
+        readers = self._view.consumers.get(op.inputs[0], []) if op.inputs else []
+        same = (one for one in readers if (one.name, one.inputs) == (op.name, op.inputs))
+        return next((one for one in same if one.index not in self._view.free), None)
 
     def _take_in_the_rest(self) -> None:
         for op in self._view.graph.ops:
