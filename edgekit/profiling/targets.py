@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from edgekit.base.errors import TargetError, did_you_mean
+from edgekit.profiling.kernels.shapes import FEATURE_VERSION
 from edgekit.schema.shipped import shipped_dir
 from edgekit.schema.target import Target, read_target
 
@@ -27,19 +28,42 @@ def load_target(name_or_path: str) -> Target:
     `FILE@2` is a calibrated target with two threads (`Target.variants`).
 
     Raises:
-        TargetError: there is none, its file cannot be used, or it has no such threads.
+        TargetError: there is none, its file cannot be used, it has no such threads, or another
+            version of edgekit calibrated it.
     """
     name, at, threads = name_or_path.rpartition("@")
     if at and threads.isdigit():
         return _with_threads(load_target(name), int(threads))
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
-        return read_target(path)
+        return _calibrated_for_this_code(read_target(path), name_or_path)
     if name_or_path not in target_names():
         raise TargetError(
             f"unknown target '{name_or_path}'", hint=did_you_mean(name_or_path, target_names())
         )
     return _load_shipped(name_or_path)
+
+
+def _calibrated_for_this_code(target: Target, path: str) -> Target:
+    """The target, whose tables of kernels have the features that they are looked up by.
+
+    Raises:
+        TargetError: another version of edgekit measured them.
+    """
+    costs = [
+        *(processor.costs for processor in target.processors),
+        *(variant.costs for variant in target.variants),
+    ]
+    tables = [one.kernels for each in costs for one in each.values() if one.kernels is not None]
+    odd = {table.feature_version for table in tables} - {FEATURE_VERSION}
+    if odd:
+        raise TargetError(
+            f"its measured kernels are described by features of version {min(odd)}, and this "
+            f"edgekit looks them up by version {FEATURE_VERSION}",
+            where=path,
+            hint="calibrate again with `edgekit calibrate`",
+        )
+    return target
 
 
 def _with_threads(target: Target, threads: int) -> Target:

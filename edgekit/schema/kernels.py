@@ -70,6 +70,11 @@ class KernelTable(Document):
     for what depends on the shape, with a Matern covariance of smoothness 3/2.
     """
 
+    feature_version: int = Field(
+        1,
+        ge=1,
+        description="version of the features of its rows; only tables of the present one are used",
+    )
     offset: float = Field(gt=0)
     kernels: dict[str, KernelRows]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +12,13 @@ import yaml
 from pydantic import ValidationError
 
 from edgekit.base.errors import TargetError
+from edgekit.cli.main import run
 from edgekit.profiling.fit.attribution import Part
 from edgekit.profiling.fit.evidence import Scale, best_scale, evidence
 from edgekit.profiling.fit.kernels import Observation, fit_kernels, predict_seconds, rows
 from edgekit.profiling.kernels.factors import factors
 from edgekit.profiling.kernels.interpolation import covariance, interpolate
-from edgekit.profiling.kernels.shapes import kernel_shape
+from edgekit.profiling.kernels.shapes import FEATURE_VERSION, kernel_shape
 from edgekit.profiling.profile import profile_graph
 from edgekit.profiling.targets import load_target
 from edgekit.profiling.view import GraphView
@@ -181,6 +184,8 @@ def test_the_fit_finds_what_made_the_latencies() -> None:
     assert predict_seconds(last, costs) == pytest.approx(last.seconds, rel=0.1)
     again, _ = fit_kernels(observations[:-1], source="s", scales=scales)
     assert again == costs
+    assert costs.kernels is not None
+    assert costs.kernels.feature_version == FEATURE_VERSION
 
 
 def test_times_of_operators_tell_what_sums_do_not() -> None:
@@ -312,3 +317,30 @@ def test_a_faulty_table_is_an_error_that_names_its_line(tmp_path) -> None:  # ty
     with pytest.raises(TargetError, match=r"box\.yaml:\d+:\d+") as caught:
         parse_target(yaml.safe_dump(data), "box.yaml")
     assert "not numbers" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "version", [None, FEATURE_VERSION - 1, FEATURE_VERSION, FEATURE_VERSION + 1]
+)
+@pytest.mark.parametrize("place", ["own", "variant"])
+def test_a_table_of_other_features_asks_for_a_new_calibration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: int | None, place: str
+) -> None:
+    data = _target().model_dump(mode="json", exclude_none=True)
+    owner = data["processors"][0] if place == "own" else data["variants"][1]
+    table = _table(GraphView(small_cnn("float32").graph()), 2.0).model_dump(mode="json")
+    table["feature_version"] = version
+    if version is None:  # files of the time before the number
+        del table["feature_version"]
+    owner["costs"]["fp32"]["kernels"] = table
+    path = tmp_path / "box.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    if version == FEATURE_VERSION:
+        load_target(f"{path}@2")
+        return
+    assert run(["targets", "validate", str(path), "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["type"], error["where"]) == ("TargetError", str(path))
+    assert "edgekit calibrate" in error["hint"]
+    with pytest.raises(TargetError, match=f"version {version or 1}"):
+        load_target(f"{path}@2")

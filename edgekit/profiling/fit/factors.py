@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgekit.profiling.fit.evidence import Scale, best_scale
 from edgekit.profiling.fit.fitted import rounded
 from edgekit.profiling.kernels.interpolation import covariance
-from edgekit.profiling.kernels.shapes import KernelShape, logarithms
+from edgekit.profiling.kernels.shapes import FEATURE_VERSION, KernelShape, logarithms
 from edgekit.schema.kernels import KernelRows, KernelTable
 
 _Array = NDArray[np.float64]
@@ -227,7 +227,7 @@ class Problem:
                 spread=rounded(scale.spread),
                 rows=tuple(rows),
             )
-        return KernelTable(offset=_OFFSET, kernels=found)
+        return KernelTable(feature_version=FEATURE_VERSION, offset=_OFFSET, kernels=found)
 
 
 def far_apart(points: _Array, most: int) -> list[int]:

@@ -15,6 +15,9 @@ UNSIGNED = ".uint8"
 FLOATS = ".float"
 PLAIN = ".plain"
 WEIGHTS = "weights"
+# Of the features: one more when they, their meaning or the names of kernels change. Tables of
+# another version are refused.
+FEATURE_VERSION = 2
 _LEAST = 1e-3
 _TILE = 16  # float32 values in the widest vector of a CPU
 
