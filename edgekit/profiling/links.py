@@ -8,6 +8,7 @@ from functools import cached_property
 from edgekit.graph.types import Graph, Op, Tensor
 
 QUANTIZERS = frozenset({"QuantizeLinear", "FakeQuantize"})
+"""Operators of ONNX and OpenVINO that make integers of floats."""
 WEIGHTED = frozenset({"conv", "pointwise", "depthwise", "dense", "matmul", "recurrent"})
 
 

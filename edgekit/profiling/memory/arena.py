@@ -20,6 +20,7 @@ from operator import attrgetter
 from typing import Literal
 
 from edgekit.graph.types import Graph, Op
+from edgekit.profiling.links import QUANTIZERS
 from edgekit.profiling.memory.offline import offline_offsets, outermost
 
 Planner = Literal["tflite", "tflm"]
@@ -34,8 +35,7 @@ _VIEWS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST"} | {
 _OVERWRITE = {"ADD", "SUB", "MUL", "DIV", "SOFTMAX"} | {
     *("Add", "Sub", "Subtract", "Mul", "Multiply", "Div", "Divide", "Softmax"),
 }
-# ONNX and OpenVINO: what makes integers of floats, and what is part of the kernel before it.
-_QUANTIZERS = ("FakeQuantize", "QuantizeLinear")
+# ONNX and OpenVINO: what is part of the kernel before it, as what makes integers of floats is.
 _FUSED = ("Add", "Clamp", "Clip", "Relu")
 _ONE_SCALAR = 4  # bytes: TFLite does not share memory of tensors this small
 
@@ -324,7 +324,7 @@ def _quantized_homes(graph: Graph) -> dict[int, int]:
     for op in reversed(graph.ops):
         if not op.inputs or not op.outputs or uses[op.inputs[0]] != 1 or op.inputs[0] in kept:
             continue
-        if op.name in _QUANTIZERS:
+        if op.name in QUANTIZERS:
             home[op.inputs[0]] = op.outputs[0]
         elif op.name in _FUSED and op.outputs[0] in home:
             home[op.inputs[0]] = home[op.outputs[0]]
