@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from layers import Layers
-from yolo import pyramid, scaled
+from yolo import Widths, bottleneck, pyramid, scaled
 
 from edgekit.graph.types import Graph
 
@@ -19,35 +20,47 @@ def _focus(net: Layers, size: str, filters: int, kernel: int = 3) -> int:
     return net.conv(net.concat([net.slice(x, half, half, 3) for _ in range(4)]), filters, kernel)
 
 
-def yolox(scale: str, size: str, act: str = "silu", decoded: str = "") -> Graph:
-    """YOLOX (Ge et al. 2021): s, m, l."""
-    net = Layers(act)
-    depth, width = {"s": (1, 0.5), "m": (2, 0.75), "l": (3, 1.0)}[scale]
+class _Block(Protocol):
+    """A block of bottlenecks beside a shortcut: of a map, its channels and how many there are."""
 
-    def wide(channels: int) -> int:
-        return int(channels * width)
+    def __call__(self, x: int, filters: int, repeats: int, *, shortcut: bool = True) -> int: ...
+
+
+def _three_levels(net: Layers, size: str, wide: Widths, deep: Widths, block: _Block) -> list[int]:
+    """Maps of an eighth, a sixteenth and a 32nd of an image, each with what the others found."""
+    x = net.conv(_focus(net, size, wide(64)), wide(128), 3, 2)
+    x = net.conv(block(x, wide(128), deep(3)), wide(256), 3, 2)
+    small = block(x, wide(256), deep(9))
+    middle = block(net.conv(small, wide(512), 3, 2), wide(512), deep(9))
+    x = pyramid(net, net.conv(middle, wide(1024), 3, 2), wide(1024), (5, 9, 13), chained=False)
+    large = net.conv(block(x, wide(1024), deep(3), shortcut=False), wide(512), 1)
+    x = net.concat([net.upsample(large), middle])
+    middle = net.conv(block(x, wide(512), deep(3), shortcut=False), wide(256), 1)
+    x = net.concat([net.upsample(middle), small])
+    small = block(x, wide(256), deep(3), shortcut=False)
+    x = net.concat([net.conv(small, wide(256), 3, 2), middle])
+    middle = block(x, wide(512), deep(3), shortcut=False)
+    x = net.concat([net.conv(middle, wide(512), 3, 2), large])
+    return [small, middle, block(x, wide(1024), deep(3), shortcut=False)]
+
+
+def _bottlenecks(net: Layers, x: int, repeats: int, *, shortcut: bool) -> int:
+    for _ in range(repeats):
+        x = bottleneck(net, x, net.channels(x), kernel=1, shortcut=shortcut)
+    return x
+
+
+def yolox(scale: str, size: str, act: str = "silu", decoded: str = "") -> Graph:
+    """YOLOX (Ge et al. 2021): s, m, l, of the widths and depths of YOLOv5."""
+    net = Layers(act)
+    wide, deep = scaled("v5", scale)
 
     def block(x: int, filters: int, repeats: int, *, shortcut: bool = True) -> int:
         long, short = (net.conv(x, filters // 2, 1) for _ in range(2))
-        for _ in range(repeats):
-            inner = net.conv(net.conv(long, filters // 2, 1), filters // 2)
-            long = net.add(long, inner) if shortcut else inner
+        long = _bottlenecks(net, long, repeats, shortcut=shortcut)
         return net.conv(net.concat([long, short]), filters, 1)
 
-    x = net.conv(_focus(net, size, wide(64)), wide(128), 3, 2)
-    x = net.conv(block(x, wide(128), depth), wide(256), 3, 2)
-    small = block(x, wide(256), 3 * depth)
-    middle = block(net.conv(small, wide(512), 3, 2), wide(512), 3 * depth)
-    x = pyramid(net, net.conv(middle, wide(1024), 3, 2), wide(1024), (5, 9, 13), chained=False)
-    large = net.conv(block(x, wide(1024), depth, shortcut=False), wide(512), 1)
-    x = net.concat([net.upsample(large), middle])
-    middle = net.conv(block(x, wide(512), depth, shortcut=False), wide(256), 1)
-    x = net.concat([net.upsample(middle), small])
-    small = block(x, wide(256), depth, shortcut=False)
-    x = net.concat([net.conv(small, wide(256), 3, 2), middle])
-    middle = block(x, wide(512), depth, shortcut=False)
-    x = net.concat([net.conv(middle, wide(512), 3, 2), large])
-    levels = [small, middle, block(x, wide(1024), depth, shortcut=False)]
+    levels = _three_levels(net, size, wide, deep, block)
     ends = []
     for level in levels:
         stem = net.conv(level, wide(256), 1)
@@ -147,27 +160,11 @@ def yolov5_csp(scale: str, size: str) -> Graph:
     wide, deep = scaled("v5", scale)
 
     def block(x: int, filters: int, repeats: int, *, shortcut: bool = True) -> int:
-        long = net.conv(x, filters // 2, 1)
-        for _ in range(repeats):
-            inner = net.conv(net.conv(long, filters // 2, 1), filters // 2)
-            long = net.add(long, inner) if shortcut else inner
+        long = _bottlenecks(net, net.conv(x, filters // 2, 1), repeats, shortcut=shortcut)
         parts = [net.conv(long, filters // 2, 1), net.conv(x, filters // 2, 1)]
         return net.conv(net.concat(parts), filters, 1)
 
-    x = net.conv(_focus(net, size, wide(64)), wide(128), 3, 2)
-    x = block(x, wide(128), deep(3))
-    small = block(net.conv(x, wide(256), 3, 2), wide(256), deep(9))
-    middle = block(net.conv(small, wide(512), 3, 2), wide(512), deep(9))
-    x = pyramid(net, net.conv(middle, wide(1024), 3, 2), wide(1024), (5, 9, 13), chained=False)
-    large = net.conv(block(x, wide(1024), deep(3), shortcut=False), wide(512), 1)
-    x = net.concat([net.upsample(large), middle])
-    middle = net.conv(block(x, wide(512), deep(3), shortcut=False), wide(256), 1)
-    x = net.concat([net.upsample(middle), small])
-    small = block(x, wide(256), deep(3), shortcut=False)
-    x = net.concat([net.conv(small, wide(256), 3, 2), middle])
-    middle = block(x, wide(512), deep(3), shortcut=False)
-    x = net.concat([net.conv(middle, wide(512), 3, 2), large])
-    levels = (small, middle, block(x, wide(1024), deep(3), shortcut=False))
+    levels = _three_levels(net, size, wide, deep, block)
     return net.graph(*(net.conv(level, 3 * (_CLASSES + 5), 1, act="linear") for level in levels))
 
 

@@ -34,7 +34,8 @@ def scaled(version: str, size: str) -> tuple[Widths, Widths]:
     return channels, lambda repeats: max(1, round(repeats * depth))
 
 
-def _bottleneck(net: Layers, x: int, hidden: int, *, kernel: int = 3, shortcut: bool = True) -> int:
+def bottleneck(net: Layers, x: int, hidden: int, *, kernel: int = 3, shortcut: bool = True) -> int:
+    """Two convolutions and, with a shortcut, their input added."""
     inner = net.conv(net.conv(x, hidden, kernel), net.channels(x), 3)
     return net.add(x, inner) if shortcut else inner
 
@@ -48,7 +49,7 @@ def _c2f(
     parts = net.split(net.conv(x, 2 * width, 1), 2)
     for _ in range(repeats):
         last = parts[-1]
-        parts.append(inner(last) if inner else _bottleneck(net, last, width, shortcut=shortcut))
+        parts.append(inner(last) if inner else bottleneck(net, last, width, shortcut=shortcut))
     return net.conv(net.concat(parts), filters, 1)
 
 
@@ -58,7 +59,7 @@ def _c3(
     """A C3 block (v5 from 4.0 on, YOLOX's CSPLayer; with `kernel` 3 the C3k of v11)."""
     long = net.conv(x, filters // 2, 1)
     for _ in range(repeats):
-        long = _bottleneck(net, long, filters // 2, kernel=kernel, shortcut=shortcut)
+        long = bottleneck(net, long, filters // 2, kernel=kernel, shortcut=shortcut)
     return net.conv(net.concat([long, net.conv(x, filters // 2, 1)]), filters, 1)
 
 
@@ -210,7 +211,7 @@ def yolov11(scale: str, size: str) -> Graph:
         def inner(x: int) -> int:
             if nested or scale in "mlx":
                 return _c3(net, x, width, 2, kernel=3)
-            return _bottleneck(net, x, width // 2)
+            return bottleneck(net, x, width // 2)
 
         return _c2f(net, x, wide(filters), deep(2), inner=inner, width=width)
 
