@@ -36,12 +36,14 @@ class Settings:
     Attributes:
         norms: by label of the layers that they were folded into, those layers as they were before
             and the normalizations, to be trained on.
+        dense_one_scale: dense layers have one scale for all weights, not one an output.
     """
 
     weight_bits: int
     ranges: Literal["moving", "learnt", "fixed"]
     momentum: float
     norms: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    dense_one_scale: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,7 @@ class _Rewriter:
         return {
             "weight_bits": self.settings.weight_bits,
             "learnt": self.settings.ranges == "learnt",
+            "dense_one_scale": self.settings.dense_one_scale,
         }
 
     def _range_settings(self) -> dict[str, Any]:

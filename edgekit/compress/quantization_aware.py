@@ -31,6 +31,7 @@ from edgekit.compress.qat_preparation import Prepared, prepare, treatable, with_
 from edgekit.compress.shared_grid import few_bits, share_grids, shared_factors, snap_shared
 from edgekit.data.dataset import Dataset, Split
 from edgekit.models.files import as_functional
+from edgekit.profiling.dense_scales import refusing_dense_scales
 from edgekit.runtimes.session import match_names
 from edgekit.schema.plan import QuantizationPlan
 from edgekit.schema.recipe import ScheduleSpec
@@ -124,7 +125,9 @@ class Qat(Pass[QatArgs]):
     def apply(self, model: keras.Model, context: PassContext) -> PassResult:
         """Takes apart, folds, rewrites, calibrates and trains."""
         ready = self._prepared(model)
-        settings = Settings(self.args.weight_bits, self.args.ranges, self.args.momentum)
+        simple = refusing_dense_scales(context.targets)
+        settings = Settings(self.args.weight_bits, self.args.ranges, self.args.momentum,
+                            dense_one_scale=bool(simple))  # fmt: skip
         made = quantized_model(ready.model, settings, ready.skip)
         self._share(made, ready)
         epochs = epochs_of(self.args, context)
@@ -153,6 +156,7 @@ class Qat(Pass[QatArgs]):
         report = {
             "weight_bits": self.args.weight_bits,
             "ranges": self.args.ranges,
+            **({"dense_scales": {"each": "layer", "for": list(simple)}} if simple else {}),
             **_rows(made, ready.origins),
             "folded": ready.folded,
             "frozen_after_epochs": first,

@@ -24,7 +24,8 @@ _BITS = 4  # of the ratio between a channel's scale and the kernel's
 def share_grids(model: keras.Model, before: Constraints) -> None:
     """Gives one grid to each kernel of a quantized model that was clustered as a whole.
 
-    Those of recurrent cells keep a grid for each channel.
+    Those of recurrent cells keep a grid for each channel; those with one scale have one grid as
+    they are.
 
     Args:
         model: just made, with kernels as they were or with normalizations folded in.
@@ -42,6 +43,8 @@ def share_grids(model: keras.Model, before: Constraints) -> None:
         (name, axes), *others = layer.rules.items()
         old = clustered.get(found.get(id(getattr(layer, name)), ("", "")))
         if old is None or others:  # cells of recurrent layers come in parts in the file
+            continue
+        if len(layer.runs(name)) == 1:
             continue
         layer.share([name])
         new = np.asarray(getattr(layer, name))

@@ -23,7 +23,7 @@ from edgekit.export.shared_grid import GRIDS_FILE, read_grids, share_grids
 from edgekit.graph.read import read_graph
 from edgekit.graph.tflite import read_buffer
 from edgekit.graph.types import COMPUTING, Graph
-from edgekit.models.files import has_ranges
+from edgekit.models.files import has_dense_one_scale, has_ranges
 from edgekit.runtimes.session import match_names
 from edgekit.schema.names import Precision
 
@@ -56,18 +56,21 @@ class TfliteExporter(Exporter):
         # Samples are for what the model brings no ranges of; with them the converter fails on some
         # models (REVERSE_V2), and would give layers that need none ranges of its own.
         trained = job.precision in self.trained and has_ranges(job.model)
-        if trained and job.dense_one_scale:
+        if trained and job.dense_one_scale and not has_dense_one_scale(job.model):
             kept = self.convert(replace(job, dense_one_scale=()), output, worker)
             return {**kept, "warnings": [_kept(job.dense_one_scale)]}
         if job.calibration is not None and trained:
             with suppress(ConversionError):
-                self._call(replace(job, calibration=None), output, worker)
+                decided = self._call(replace(job, calibration=None), output, worker)
                 if not any(t.dtype == "float32" for t in read_graph(output).tensors):
-                    return {}
+                    return decided
         return self._call(job, output, worker)
 
     def _call(self, job: ExportJob, output: Path, worker: Worker) -> dict[str, Any]:
-        one_scale = job.precision == "int8" and bool(job.dense_one_scale)
+        # A model that was trained so computes so, whoever asks for the file.
+        one_scale = job.precision == "int8" and (
+            bool(job.dense_one_scale) or has_dense_one_scale(job.model)
+        )
         decided: dict[str, Any] = worker.call(
             "edgekit.export.tflite:convert",
             saved_model=saved_model(job.model, worker, batch=1),
@@ -86,7 +89,8 @@ class TfliteExporter(Exporter):
 def _kept(targets: tuple[str, ...]) -> str:
     return (
         f"dense layers keep the scale an output that they were trained in, which "
-        f"{', '.join(targets)} does not take: edgekit check --fix makes them convolutions"
+        f"{', '.join(targets)} does not take: give `qat` the target too, or let edgekit check "
+        "--fix make them convolutions"
     )
 
 

@@ -6,13 +6,15 @@ converter takes the ranges from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal
 
 import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
+
+from edgekit.models.fake_rounding import fake_quant, learnt_fake_quant
 
 PACKAGE = "edgekit"
 Ranges = Literal["moving", "learnt", "fixed"]
@@ -38,38 +40,6 @@ _DEAD = 1e-6
 _SMALLEST = 1e-8
 _VANISHED = 1e-12
 _MOST_SHRUNK = 0.05
-
-
-def _fake_quant(x: Any, low: Any, high: Any, bits: int, axis: int | None = None) -> Any:
-    # Weights keep to -127 ... 127, as TFLite wants them.
-    return keras.quantizers.fake_quant_with_min_max_vars(
-        x, low, high, num_bits=bits, narrow_range=axis is not None, axis=axis
-    )
-
-
-def _learnt_fake_quant(x: Any, low: Any, high: Any, bits: int, axis: int | None = None) -> Any:
-    """The same with the gradient of the step size after Esser et al. 2020, equation 3."""
-    size = np.prod([d for d in x.shape[None if axis is not None else 1 :] if d] or [1])
-    channels = x.shape[axis] if axis is not None else 1
-    factor = 1.0 / float(np.sqrt(size / channels * (2 ** (bits - 1) - 1)))
-
-    @ops.custom_gradient  # type: ignore[untyped-decorator]
-    def quantized(x: Any, low: Any, high: Any) -> Any:
-        y = _fake_quant(x, low, high, bits, axis)
-
-        def grad(*args: Any, upstream: Any = None) -> tuple[Any, Any, Any]:
-            up = args[0] if upstream is None else upstream
-            below, above = x < low, x > high
-            inside = ops.logical_not(ops.logical_or(below, above))
-            slope = ops.where(inside, (y - x) / (high - low), 0.0)
-            axes = None if axis is None else tuple(a for a in range(x.ndim) if a != axis % x.ndim)
-            to_low = ops.sum(up * (ops.cast(below, x.dtype) - slope), axis=axes)
-            to_high = ops.sum(up * (ops.cast(above, x.dtype) + slope), axis=axes)
-            return ops.where(inside, up, 0.0), factor * to_low, factor * to_high
-
-        return y, grad
-
-    return quantized(x, low, high)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -139,7 +109,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
             return x
         if training and self.ranges == "moving" and slot is not None:
             self._follow(x, slot, self.momentum)
-        quantize = _learnt_fake_quant if training and self.ranges == "learnt" else _fake_quant
+        quantize = learnt_fake_quant if training and self.ranges == "learnt" else fake_quant
         return quantize(x, *self.limits(), self.bits)
 
     def _follow(self, x: Any, slot: int, momentum: float | None) -> None:
@@ -172,6 +142,9 @@ class Quantized:
     With `norm`, the configuration of a batch normalization, it computes what that makes of its
     result. The kernel is rounded with the normalization folded in by its moving statistics; in
     training the result is normalized by the batch's (Krishnamoorthi 2018, section 3.2.2).
+
+    With `dense_one_scale`, kernels of two axes have one scale for all weights, not one a channel:
+    int8 files multiply them in dense layers, for which some targets take no more.
     """
 
     rules: ClassVar[dict[str, tuple[int, ...]]]
@@ -183,10 +156,11 @@ class Quantized:
         learnt: bool = False,
         norm: dict[str, Any] | None = None,
         shared: Iterable[str] = (),
+        dense_one_scale: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.shared = tuple(shared)
+        self.shared, self.dense_one_scale = tuple(shared), dense_one_scale
         self.ratios = keras.layers.Layer(name="ratios")
         self.weight_bits, self.learnt = weight_bits, learnt
         self.norm: Any = None
@@ -210,6 +184,22 @@ class Quantized:
     def _channels(self, name: str) -> tuple[int]:
         shape = getattr(self, name).shape
         return (int(np.prod([shape[axis] for axis in self.rules[name]])),)
+
+    def runs(self, name: str) -> tuple[int, ...]:
+        """How many output channels of a kernel, one run behind the other, have one scale."""
+        (channels,) = self._channels(name)
+        alike = self.dense_one_scale and len(getattr(self, name).shape) == 2
+        return (channels,) if alike else (1,) * channels
+
+    def _by_run(self, name: str, values: Any, combine: Callable[..., Any]) -> Any:
+        """A number for each output channel, made one for each run of them."""
+        runs = self.runs(name)
+        if max(runs) == 1:
+            return values
+        parts = zip(np.cumsum(runs), runs, strict=True)
+        return ops.concatenate(
+            [ops.repeat(combine(values[end - size : end]), size) for end, size in parts]
+        )
 
     def _build_ratios(self) -> None:
         if self.shared and not self.ratios.built:
@@ -262,12 +252,13 @@ class Quantized:
 
     def largest(self, name: str) -> Any:
         """The magnitude that is 127 steps, for each output channel."""
-        high = ops.max(ops.abs(self._flat(name)[1]), axis=0)
+        high = self._by_run(name, ops.max(ops.abs(self._flat(name)[1]), axis=0), ops.max)
         clip = None
         if self.clips is not None:
             # At most the largest weight, so that one weight has the last step: converters find
             # the scale by it.
             clip = ops.clip(self.clips.weights[list(self.rules).index(name)], _MOST_SHRUNK, 1.0)
+            clip = self._by_run(name, clip, ops.mean)
         if name in self.shared:
             ratio = ops.abs(self.ratio(name))
             used = ratio > _VANISHED
@@ -281,10 +272,10 @@ class Quantized:
         axes = self.rules[name]
         kernel, flat = self._flat(name)
         high = self.largest(name)
-        quantize = _learnt_fake_quant if training and self.clips is not None else _fake_quant
+        quantize = learnt_fake_quant if training and self.clips is not None else fake_quant
         flat = quantize(flat, -high, high, self.weight_bits, 1)
         if self.weight_bits < 8:  # the int8 file holds the nearest of its finer steps
-            flat = _fake_quant(flat, ops.stop_gradient(-high), ops.stop_gradient(high), 8, 1)
+            flat = fake_quant(flat, ops.stop_gradient(-high), ops.stop_gradient(high), 8, 1)
         if axes == (-2,):
             turned = (*kernel.shape[:-2], kernel.shape[-1], kernel.shape[-2])
             return ops.swapaxes(ops.reshape(flat, turned), -1, -2)
@@ -323,7 +314,8 @@ class Quantized:
 
     def get_config(self) -> dict[str, Any]:
         """See Keras."""
-        own = {"weight_bits": self.weight_bits, "learnt": self.learnt, "shared": self.shared}
+        names = ("weight_bits", "learnt", "shared", "dense_one_scale")
+        own = {name: getattr(self, name) for name in names}
         norm = {} if self.norm is None else {"norm": self.norm.get_config()}
         return {**super().get_config(), **own, **norm}  # type: ignore[misc]
 
@@ -384,6 +376,9 @@ def kernel_steps(layer: Any, name: str = "kernel") -> NDArray[np.float64]:
     values = np.abs(np.asarray(layer.quantized_kernel(name), np.float64))
     rest = tuple(axis for axis in range(values.ndim) if axis - values.ndim not in axes)
     largest = values.max(axis=rest, keepdims=True)
+    runs = layer.runs(name)
+    by_run = np.maximum.reduceat(largest.reshape(-1), np.cumsum((0, *runs[:-1])))
+    largest = np.repeat(by_run, runs).reshape(largest.shape)
     if name in layer.shared:
         alike = np.asarray(layer.largest(name), np.float64).reshape(largest.shape)
         largest = np.where(alike > _SMALLEST, alike, 0)

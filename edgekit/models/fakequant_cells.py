@@ -171,6 +171,13 @@ class QuantizedGRUCell(_Cell, keras.layers.GRUCell):  # type: ignore[misc]
     same: ClassVar = {"gates": "input", "sum": "input"}
     taken_in = "sum"
 
+    def runs(self, name: str) -> tuple[int, ...]:
+        """See `Quantized.runs`; a file has what is multiplied apart as two kernels."""
+        runs = super().runs(name)
+        if len(runs) == 1 and name == "recurrent_kernel" and not self.reset_after:
+            return (2 * self.units, self.units)
+        return runs
+
     def call(self, inputs: Any, states: Any, training: bool = False) -> Any:  # type: ignore[override]
         """See Keras."""
         state = states[0] if isinstance(states, (list, tuple)) else states

@@ -79,9 +79,18 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 def has_ranges(path: Path) -> bool:
     """Whether a .keras file brings the ranges of its activations, as `qat` leaves them."""
+    return _configured(path, b'"edgekit>FakeQuant"')
+
+
+def has_dense_one_scale(path: Path) -> bool:
+    """Whether `qat` has trained a .keras file's dense layers in one scale for all weights each."""
+    return has_ranges(path) and _configured(path, b'"dense_one_scale": true')
+
+
+def _configured(path: Path, words: bytes) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return b'"edgekit>FakeQuant"' in archive.read(_CONFIG)
+            return words in archive.read(_CONFIG)
     except (OSError, KeyError, zipfile.BadZipFile):
         return False
 

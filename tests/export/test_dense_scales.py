@@ -17,10 +17,11 @@ from edgekit.export.tflite import TfliteExporter
 from edgekit.graph.tflite import read_tflite
 from edgekit.pipeline.export_files import export_files
 from edgekit.pipeline.stages import export as stages
+from edgekit.pipeline.stages.compress import stages as compress_stages
 from edgekit.profiling.check import check_file, check_graph
 from edgekit.profiling.dense_scales import refusing_dense_scales
 from edgekit.profiling.targets import load_target
-from edgekit.schema.recipe import Recipe
+from edgekit.schema.recipe import PassSpec, Recipe
 
 
 def test_corals_compiler_and_older_runtimes_refuse_a_scale_an_output() -> None:
@@ -45,26 +46,58 @@ def test_the_targets_of_a_recipe_decide() -> None:
     assert "dense_one_scale" not in stages.stage(whole, recipe, "train", targets[:1]).settings
 
 
+class Recorder(Worker):
+    """Converts nothing, and keeps whether dense layers were to have one scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[bool] = []
+
+    def call(self, function: str, **arguments: Any) -> Any:
+        if function.endswith("tflite:convert"):
+            self.asked.append(arguments["dense_one_scale"])
+            return {}
+        return ""
+
+
+def trained(path: Path, *, one_scale: bool) -> Path:
+    """A file that looks like one that `qat` has trained."""
+    words = str(one_scale).lower()
+    with zipfile.ZipFile(path, "w") as archive:
+        config = f'{{"class_name": "edgekit>FakeQuant", "dense_one_scale": {words}}}'
+        archive.writestr("config.json", config)
+    return path
+
+
 def test_what_was_trained_in_several_scales_keeps_them(tmp_path: Path) -> None:
-    trained = tmp_path / "trained.keras"
-    with zipfile.ZipFile(trained, "w") as archive:
-        archive.writestr("config.json", '{"class_name": "edgekit>FakeQuant"}')
-    asked: list[bool] = []
-
-    class Recorder(Worker):
-        def call(self, function: str, **arguments: Any) -> Any:
-            if function.endswith("tflite:convert"):
-                asked.append(arguments["dense_one_scale"])
-                return {}
-            return ""
-
-    job = ExportJob(
-        trained, "tflite", "int8", tmp_path / "m.tflite", dense_one_scale=("coral-usb",)
-    )
-    decided = TfliteExporter().convert(job, tmp_path / "m.tflite", Recorder())
-    assert asked == [False]
+    recorder, output = Recorder(), tmp_path / "m.tflite"
+    job = ExportJob(trained(tmp_path / "m.keras", one_scale=False), "tflite", "int8", output,
+                    dense_one_scale=("coral-usb",))  # fmt: skip
+    decided = TfliteExporter().convert(job, output, recorder)
+    assert recorder.asked == [False]
     assert "coral-usb" in decided["warnings"][0]
     assert "check --fix" in decided["warnings"][0]
+
+
+@pytest.mark.parametrize("names", [("coral-usb",), ()])
+def test_what_was_trained_in_one_scale_keeps_it_whoever_asks(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    recorder, output = Recorder(), tmp_path / "m.tflite"
+    job = ExportJob(trained(tmp_path / "m.keras", one_scale=True), "tflite", "int8", output,
+                    dense_one_scale=names)  # fmt: skip
+    decided = TfliteExporter().convert(job, output, recorder)
+    assert recorder.asked == [True]
+    assert decided == {"dense_scales": {"each": "layer", "for": list(names)}}
+
+
+def test_a_stage_that_compresses_is_another_for_such_targets(tmp_path: Path) -> None:
+    specs = (PassSpec(name="qat"),)
+    found = [
+        compress_stages(specs, targets, None, 0, tmp_path)[0].settings.get("dense_one_scale")
+        for targets in ((load_target("raspberry-pi-4"),), (load_target("coral-usb"),))
+    ]
+    assert found == [None, ["coral-usb"]]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from edgekit.base.files import atomic_path, write_json
 from edgekit.pipeline.fingerprint import fingerprints
 from edgekit.pipeline.stage import Result, Stage, StageContext
 from edgekit.pipeline.stages.train import MODEL_FILE
+from edgekit.profiling.dense_scales import refusing_dense_scales
 from edgekit.schema.plan import QuantizationPlan, save_plan
 from edgekit.schema.recipe import PassSpec
 from edgekit.schema.target import Target
@@ -28,6 +29,7 @@ def stages(
 ) -> list[Stage]:
     """One stage for each pass, each on the model of the one before, then the reference."""
     made: list[Stage] = []
+    simple = refusing_dense_scales(targets)
     before = "train"
     for position, spec in enumerate(specs):
         name = f"compress-{position + 1}-{spec.name}"
@@ -37,6 +39,7 @@ def stages(
             "seed": seed,
             "files": fingerprints(spec.args, root),
             "zeros": [target.zeros.model_dump(mode="json") for target in targets],
+            **({"dense_one_scale": list(simple)} if simple else {}),
         }
         made.append(
             Stage(
