@@ -15,6 +15,7 @@ from edgekit.profiling.targets import load_target
 from tests.compress.exported_files import exported, steps_apart
 from tests.compress.test_qat_files import simulated
 from tests.compress.test_qat_structures import STRUCTURES
+from tests.compress.test_shared_grid import CLUSTERS, chained, data, image_network
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +52,16 @@ def test_what_becomes_dense_layers_has_one_scale_too(
     model = keras.Model(x, keras.layers.Dense(3, name="logits")(h))
     made = qat(model, dataset, epochs=0, targets=_CORAL).model
     assert_as_trained(made, dataset, tmp_path, worker)
+
+
+def test_a_dense_layer_of_one_codebook_has_few_integers(tmp_path: Path, worker: Worker) -> None:
+    from edgekit.models.fakequant import integers, quantized_layers
+
+    samples = data((8, 8, 2), 24, 3)
+    made = chained(image_network(3), samples, targets=_CORAL)[1].model
+    assert_as_trained(made, samples, tmp_path, worker)
+    (codes,) = [integers(one) for one in quantized_layers(made) if one.name == "scores_raw"]
+    assert np.unique(codes[codes != 0]).size <= CLUSTERS
 
 
 def assert_as_trained(made: Any, dataset: Dataset, folder: Path, worker: Worker) -> None:
