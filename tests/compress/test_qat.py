@@ -217,7 +217,7 @@ def test_learnt_steps_have_the_gradient_of_the_paper() -> None:
     import tensorflow as tf
     from keras import ops
 
-    from edgekit.models.fakequant import _learnt_fake_quant
+    from edgekit.models.fake_rounding import learnt_fake_quant
 
     random = np.random.default_rng(0)
     x = tf.constant(random.normal(0, 1, (50, 4)).astype(np.float32))
@@ -225,7 +225,7 @@ def test_learnt_steps_have_the_gradient_of_the_paper() -> None:
     up = tf.constant(random.normal(0, 1, (50, 4)).astype(np.float32))
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([x, end])
-        mine = tf.reduce_sum(up * _learnt_fake_quant(x, -end, end, 4, 1))
+        mine = tf.reduce_sum(up * learnt_fake_quant(x, -end, end, 4, 1))
         step = end / 7
         inner = tf.clip_by_value(x / step, -7, 7)
         rounded = inner + tf.stop_gradient(tf.floor(inner + 0.5) - inner)
