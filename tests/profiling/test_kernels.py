@@ -206,19 +206,44 @@ def test_times_of_operators_tell_what_sums_do_not() -> None:
     assert predict_seconds(other, costs) == pytest.approx(other.seconds, rel=0.2)
 
 
+def _alike(one: Observation) -> list[int]:
+    """Operators of a network that have the same shape."""
+    by_shape: dict[object, list[int]] = {}
+    for work, shape in zip(one.loads, one.shapes, strict=True):
+        if shape is not None:
+            by_shape.setdefault(shape, []).append(work.op.index)
+    return max(by_shape.values(), key=len)
+
+
 def test_what_a_profiler_takes_is_counted_for_each_of_the_runtimes_operators() -> None:
     """Of two runtime's operators that one of the file's became, the profiler takes twice."""
     pytest.importorskip("scipy")
-    (one, *_) = _observations(4.0)
-    live = [work.op.index for work in one.loads if not work.free][:3]
-    parts = tuple(
-        Part(frozenset({index}), (10 + 4 * runs) * 1e-6, runs)
-        for index, runs in zip(live, (1, 1, 4), strict=True)
+    one = _observations(4.0)[-1]
+    first, second, *_ = _alike(one)
+    other = next(
+        work.op.index
+        for work, shape in zip(one.loads, one.shapes, strict=True)
+        if shape is not None and shape != one.shapes[first]
     )
+    times = {first: (14e-6, 1), second: (14e-6, 1), other: (26e-6, 4)}
+    parts = tuple(Part(frozenset({index}), *told) for index, told in times.items())
+    costs, _ = fit_kernels(_observations(4.0), source="s")
+    costs = costs.model_copy(update={"ns": {**costs.ns, "inference": 0.0, "weight_byte": 0.0}})
+    found = rows([replace(one, seconds=30e-6, parts=parts)], costs)
+    assert [row.seconds for row in found[-2:]] == pytest.approx([1e-5] * 2)
+
+
+def test_parts_that_are_alike_are_one_with_their_mean_time() -> None:
+    pytest.importorskip("scipy")
+    one = _observations(4.0)[-1]
+    twins = _alike(one)[:2]
+    seconds = zip(twins, (2e-3, 4e-3), strict=True)
+    parts = tuple(Part(frozenset({index}), each) for index, each in seconds)
     costs, _ = fit_kernels(_observations(4.0), source="s")
     costs = costs.model_copy(update={"ns": {**costs.ns, "inference": 0.0}})
-    found = rows([replace(one, seconds=30e-6, parts=parts)], costs)
-    assert found[0].seconds == pytest.approx(1e-5)
+    found = rows([replace(one, seconds=6e-3, parts=parts)], costs)
+    assert found[-1].seconds == pytest.approx(3e-3)
+    assert len(found[-1].kernels) < len(found[0].kernels)  # those of the whole
 
 
 def test_one_latency_that_is_far_off_changes_little() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -41,6 +41,7 @@ _SHORT_S = 8e-6
 _RESOLUTION_S = 1e-6
 _LEAST_SHARE = 0.2
 _MOST_PARTS = 200  # of a kernel
+_FEW = 6  # shapes: the parts of a network tell them well enough
 # What the table multiplies must not be nothing.
 _LEAST_NS: dict[Term, float] = {"activation_byte": 1e-3, "weight_byte": 1e-2}
 # What shapes do not explain is left to the table.
@@ -169,10 +170,11 @@ def _amounts(observation: Observation) -> dict[Term, float]:
 
 
 def rows(observations: Sequence[Observation], costs: KernelCosts) -> list[Row]:
-    """Sums over kernels: a network's parts, where the profiler tells them apart, or the whole.
+    """Sums over kernels: each network, and its parts where the profiler tells them apart.
 
     Parts have their shares of the network's latency, without what the profiler itself takes. Of
-    the parts of one kernel those are taken that lie far apart.
+    the parts of one kernel those are taken that lie far apart; those alike in one network are one.
+    The whole of a network of many kernels tells what the parts' whole microseconds do not.
 
     Args:
         observations: networks and latencies.
@@ -184,21 +186,28 @@ def rows(observations: Sequence[Observation], costs: KernelCosts) -> list[Row]:
     by_kernel: dict[str, list[tuple[KernelShape, Row]]] = {}
     for one in observations:
         kernels = _linear_kernels(one, costs)
+        inside = [kernel for own_kernels in kernels.values() for kernel in own_kernels]
+        whole = Row(inside, one.seconds, one.uncertainty, fixed)
         if len(one.parts) < 2 or one.seconds < _COARSE_S * len(one.parts):
-            whole = [kernel for own in kernels.values() for kernel in own]
-            found.append(Row(whole, one.seconds, one.uncertainty, fixed))
+            found.append(whole)
             continue
+        if len({shape for shape, _ in whole.kernels}) > _FEW:
+            found.append(whole)
         alone = [
             max(part.seconds - own * part.runs, _LEAST_SHARE * part.seconds) for part in one.parts
         ]
         scale = max(one.seconds - fixed, _LEAST_SHARE * one.seconds) / sum(alone)
+        alike: dict[tuple[KernelShape, ...], list[Row]] = {}
         for part, seconds in zip(one.parts, alone, strict=True):
             inside = [kernel for index in part.operators for kernel in kernels.get(index, ())]
             if not inside:
                 continue
             noise = math.hypot(one.uncertainty, _RESOLUTION_S / seconds)
-            main = max(inside, key=lambda kernel: kernel[1])[0]
             row = Row(inside, scale * seconds, noise)
+            alike.setdefault(tuple(shape for shape, _ in inside), []).append(row)
+        for group in alike.values():
+            row = replace(group[0], seconds=float(np.mean([row.seconds for row in group])))
+            main = max(row.kernels, key=lambda kernel: kernel[1])[0]
             by_kernel.setdefault(main.kernel, []).append((main, row))
     for members in by_kernel.values():
         points = np.array([logarithms(shape) for shape, _ in members])
