@@ -62,8 +62,9 @@ _INTRODUCTION = """# How far a calibrated target is off
 Made by `python benchmarks/calibration.py --docs`: {source}. Each file was measured on the same
 machine, in turns with the others, and predicted by a target that `edgekit calibrate` made of small
 networks of its own; none of these files was among them. Both take the runs beside which a loop of
-known length was not slowed: other programs, and other virtual machines on the same physical core,
-make runs up to twice as slow, and what was disturbed is measured again, up to {rounds} times.
+known length was not slowed on any core in use: other programs, and other virtual machines on the
+same physical core, make runs up to twice as slow, and what was disturbed is measured again, up to
+{rounds} times.
 Twelve keras.applications networks with random weights, and the files of the shared models that run
 without an accelerator; int8 ONNX and OpenVINO files are derived from the .tflite files.
 |predicted / measured - 1|; coverage of the 10th to 90th percentile interval."""

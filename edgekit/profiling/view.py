@@ -73,11 +73,6 @@ class GraphView(Links):
         self.found: dict[Hashable, Any] = {}  # what others derive from it, by a key of theirs
         self._precisions: dict[int, Precision] = {}
 
-    @cached_property
-    def running(self) -> int:
-        """How many operators cost something at run time; at least 1."""
-        return max(1, len(self.graph.ops) - len(self.free))
-
     def op_precision(self, op: Op) -> Precision:
         """The precision that an operator computes in.
 

@@ -84,7 +84,7 @@ def test_onnxruntime_moves_channels_of_integers_as_often(name: str, tmp_path: Pa
     moved = GraphView(read_graph(path)).fusion.moved
     transposed = _onnxruntime_nodes(path).count("Transpose")
     assert abs(len(moved) - transposed) <= 0.25 * transposed + 1
-    assert moved
+    assert bool(moved) == (transposed > 1)  # a map of one place is not moved
 
 
 def test_transpositions_of_integers_that_meet_cancel(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_transpositions_of_integers_that_meet_cancel(tmp_path: Path) -> None:
     written = [op.index for op in view.graph.ops if op.name == "Transpose"]
     assert written
     assert view.free.issuperset(written)
-    assert _onnxruntime_nodes(path).count("Transpose") == 2  # at the beginning, before the head
+    assert _onnxruntime_nodes(path).count("Transpose") == 1  # before the head
 
 
 def test_a_convolution_goes_over_its_result_again_for_clips_and_sums(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ _SHORT_S = 8e-6
 _RESOLUTION_S = 1e-6
 _LEAST_SHARE = 0.2
 _MOST_PARTS = 200  # of a kernel
-_FEW = 6  # shapes: the parts of a network tell them well enough
+_DISTORTED = 1.25  # times a network's latency that its parts' times add up to
 # What the table multiplies must not be nothing.
 _LEAST_NS: dict[Term, float] = {"activation_byte": 1e-3, "weight_byte": 1e-2}
 # What shapes do not explain is left to the table.
@@ -174,7 +174,7 @@ def rows(observations: Sequence[Observation], costs: KernelCosts) -> list[Row]:
 
     Parts have their shares of the network's latency, without what the profiler itself takes. Of
     the parts of one kernel those are taken that lie far apart; those alike in one network are one.
-    The whole of a network of many kernels tells what the parts' whole microseconds do not.
+    The whole counts too where the profiler takes much of what it tells: the shares are in doubt.
 
     Args:
         observations: networks and latencies.
@@ -191,7 +191,7 @@ def rows(observations: Sequence[Observation], costs: KernelCosts) -> list[Row]:
         if len(one.parts) < 2 or one.seconds < _COARSE_S * len(one.parts):
             found.append(whole)
             continue
-        if len({shape for shape, _ in whole.kernels}) > _FEW:
+        if sum(part.seconds for part in one.parts) > _DISTORTED * one.seconds:
             found.append(whole)
         alone = [
             max(part.seconds - own * part.runs, _LEAST_SHARE * part.seconds) for part in one.parts

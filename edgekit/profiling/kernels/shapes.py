@@ -18,6 +18,8 @@ WEIGHTS = "weights"
 # Of the features: one more when they, their meaning or the names of kernels change. Tables of
 # another version are refused.
 FEATURE_VERSION = 2
+_COMPANY = "company"
+_FEW_OPERATORS, _MANY_OPERATORS = 25, 300
 _LEAST = 1e-3
 _TILE = 16  # float32 values in the widest vector of a CPU
 
@@ -38,8 +40,8 @@ class KernelShape:
             written, length of the last axis, values of the smallest input over written, and 1 or
             multiplications over written. Last, in both: 1 and values that change their layout for
             its sake over those written, 1 and the steps that the kernel computes of each value
-            beside its own, 2 if it reads integers with a zero point, and how many operators the
-            network runs, which decides whether caches keep code and weights.
+            beside its own, 2 if it reads integers with a zero point, and how many operators run
+            with it, where more than a few.
             `WEIGHTS`, what fetching them costs: MB of weights in the whole network, which decide
             what caches hold.
     """
@@ -61,7 +63,7 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
         1 + view.fusion.moved.get(op.index, 0) / written,
         1 + view.fusion.steps.get(op.index, 0),
         1 + (op.index in view.fusion.shifted),
-        view.running,
+        _company(view),
     )
     if op.kind not in WEIGHTED or gemm is None:
         inner = _inner(view, outputs or sources)
@@ -115,6 +117,20 @@ def weights_shape(view: GraphView) -> KernelShape:
         view.found[WEIGHTS] = KernelShape(WEIGHTS, (megabytes,))
     shape: KernelShape = view.found[WEIGHTS]
     return shape
+
+
+def _company(view: GraphView) -> float:
+    """How many operators run with one: the more, the less of code and weights do caches keep.
+
+    Only for files whose runtimes tell operators' times; latencies of whole networks do not show it.
+    """
+    if view.graph.format == "tflite":
+        return 1.0
+    if _COMPANY not in view.found:
+        running = len(view.graph.ops) - len(view.free)
+        view.found[_COMPANY] = float(min(max(running, _FEW_OPERATORS), _MANY_OPERATORS))
+    company: float = view.found[_COMPANY]
+    return company
 
 
 def _inner(view: GraphView, tensors: list[Tensor]) -> int:
