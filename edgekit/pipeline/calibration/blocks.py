@@ -73,7 +73,7 @@ def preactivated(network: Network, source: int, channels: int, stride: int = 1) 
 
 def normalized(network: Network, last: int) -> int:
     """Factors and sums of channels, and a ReLU."""
-    return network.unary("relu", network.unary("shift", network.unary("scale", last)))
+    return network.unary("shift", network.unary("scale", last), "relu")
 
 
 def dense(network: Network, last: int, growth: int) -> int:
@@ -100,7 +100,7 @@ def cell(network: Network, last: int, channels: int) -> int:
     parts = []
     for kernel in (3, 5):
         one = network.depthwise(network.unary("relu", ready), kernel, 1, "none")
-        one = network.unary("relu", network.conv(one, channels, 1, 1, "none"))
+        one = network.conv(one, channels, 1, 1, "relu")
         two = network.conv(network.depthwise(one, kernel, 1, "none"), channels, 1, 1, "none")
         parts.append(network.binary("add", two, ready))
     pooled = network.pool(ready, "average_pool", 3, 1)

@@ -167,9 +167,9 @@ class Network:
         """Two tensors, value by value; the right one may be one row of channels."""
         return self._add(Layer(kind, (left, right), self.shape(left), activation=activation))
 
-    def unary(self, kind: LayerKind, source: int) -> int:
+    def unary(self, kind: LayerKind, source: int, activation: Activation = "none") -> int:
         """An activation, or another function of each value; softmax along the last axis."""
-        return self._add(Layer(kind, (source,), self.shape(source)))
+        return self._add(Layer(kind, (source,), self.shape(source), activation=activation))
 
     def mean(self, source: int) -> int:
         """The mean over height and width, which stay as axes of one."""
