@@ -124,7 +124,7 @@ def _runs(
     loops = min(max(loops, _LOOPS[0]), _LOOPS[1])
     times: list[float] = []
     around: list[float] = []
-    quiet_s = 0.0
+    quiet_runs, quiet_s = 0, 0.0
     start = _clock()
     elsewhere = _look_around(cores)
     while True:
@@ -142,10 +142,11 @@ def _runs(
                 break
         last, elsewhere = elsewhere, _look_around(cores)
         around[first:] = [max(one, last, elsewhere) for one in around[first:]]
-        quiet = [one < _QUIET * quiet_loop_s for one in around]
-        quiet_s = batch * sum(time for time, one in zip(times, quiet, strict=True) if one)
+        new = zip(times[first:], around[first:], strict=True)
+        quiet = [time for time, slowest in new if slowest < _QUIET * quiet_loop_s]
+        quiet_runs, quiet_s = quiet_runs + len(quiet), quiet_s + batch * sum(quiet)
         late = len(times) >= _LEAST_RUNS and end - start > max(_PATIENCE_S, _PATIENCE * seconds)
-        if late or (sum(quiet) >= _LEAST_RUNS and quiet_s > seconds):
+        if late or (quiet_runs >= _LEAST_RUNS and quiet_s > seconds):
             return np.array(times), np.array(around)
 
 
