@@ -96,6 +96,14 @@ def test_names_of_networks_differ_and_any_beginning_has_both_sorts() -> None:
     assert 8 <= sum(name in whole for name in names[:60]) <= 40
 
 
+def test_no_sort_of_networks_is_missing_from_the_beginning() -> None:
+    plan, _ = networks()
+    beginning = {network.name for network in plan[: len(plan) // 2]}
+    for sort in ("dense-tiny", "scores-tiny", "dense-row", "lstm", "split", "resize", "deep"):
+        members = [n.name for n in plan if n.name.rpartition("-")[0] == sort]
+        assert sum(name in beginning for name in members) >= len(members) // 3
+
+
 def test_a_journal_knows_what_an_earlier_run_measured(tmp_path: Path) -> None:
     path = tmp_path / "j"
     Journal(path, {"a": 1}).add(SETTING, "n", 0, seconds=1.0, loop_s=0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,9 @@ _UNSIGNED = {
     "stem", "add", "concat", "mean", "pool", "softmax", "logistic", "resize", "split",
 }  # fmt: skip
 _EVERY = 4
-_EARLY = 0.5  # where in the order the last composite comes
+_EARLY = 0.4  # where in the order the last composite comes
+_MANY = 12  # chains of a sort; all of one with fewer come earlier
+_NUMBER = re.compile(r"-\d+")
 _RUNS_SHARE = 0.15  # of the time; the rest writes and loads files, and waits for a quiet device
 _RUNS_S = (0.004, 0.2)  # of one network
 _TURNS = 5
@@ -91,9 +94,25 @@ def networks() -> tuple[list[Network], frozenset[str]]:
     older += [network for network in single if network.family in _UNSIGNED][::_EVERY]
     found = [*whole, *single, *(network.as_unsigned() for network in older)]
     names = frozenset(network.name for network in whole)
-    share = [_EARLY if network.name in names else 1.0 for network in found]
-    places = generator.random(len(found)) * share
-    return [found[index] for index in np.argsort(places)], names
+    places = _places(found, names, generator)
+    return sorted(found, key=lambda network: places[network.name]), names
+
+
+def _places(
+    found: Sequence[Network], composites: frozenset[str], generator: np.random.Generator
+) -> dict[str, float]:
+    """Places in the order: each sort is spread evenly, so that none is missing by chance."""
+    sorts: dict[str, list[Network]] = {}
+    for network in found:
+        sorts.setdefault(_NUMBER.sub("", network.name), []).append(network)
+    places: dict[str, float] = {}
+    for members in sorts.values():
+        first, count = members[0], len(members)
+        whole = first.name in composites
+        width = _EARLY / count if whole else 1 / (count if first.unsigned else max(count, _MANY))
+        steps = generator.permutation(count) + generator.random(count)
+        places |= {one.name: width * step for one, step in zip(members, steps, strict=True)}
+    return places
 
 
 class Journal:
