@@ -14,7 +14,7 @@ from edgekit.data.dataset import Dataset
 from edgekit.profiling.targets import load_target
 from tests.compress.exported_files import exported, steps_apart
 from tests.compress.test_qat_files import simulated
-from tests.compress.test_qat_structures import STRUCTURES
+from tests.compress.test_qat_structures import structured
 from tests.compress.test_shared_grid import CLUSTERS, chained, data, image_network
 
 pytestmark = pytest.mark.slow
@@ -42,15 +42,9 @@ def test_the_file_computes_what_was_trained_in_one_scale(
 def test_what_becomes_dense_layers_has_one_scale_too(
     name: str, dataset: Dataset, tmp_path: Path, worker: Worker
 ) -> None:
-    import keras
-
     from edgekit.compress import qat
 
-    keras.utils.set_random_seed(0)
-    x = keras.Input((8, 8, 1), name="x")
-    h = STRUCTURES[name](keras.layers, x)
-    model = keras.Model(x, keras.layers.Dense(3, name="logits")(h))
-    made = qat(model, dataset, epochs=0, targets=_CORAL).model
+    made = qat(structured(name), dataset, epochs=0, targets=_CORAL).model
     assert_as_trained(made, dataset, tmp_path, worker)
 
 

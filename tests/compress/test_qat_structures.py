@@ -64,19 +64,23 @@ def nested(layers: Any, x: Any) -> Any:
 STRUCTURES = {build.__name__: build for build in (images, sequences, recurrent, backwards, nested)}
 
 
-@pytest.mark.parametrize("name", list(STRUCTURES))
-def test_each_structure_becomes_an_int8_file_with_the_trained_ranges(
-    name: str, dataset: Dataset, tmp_path: Path, worker: Worker
-) -> None:
+def structured(name: str) -> Any:
+    """A classifier of one of the structures, not trained."""
     import keras
-
-    from edgekit.compress import qat
 
     keras.utils.set_random_seed(0)
     x = keras.Input((8, 8, 1), name="x")
     h = STRUCTURES[name](keras.layers, x)
-    model = keras.Model(x, keras.layers.Dense(3, name="logits")(h))
-    made = qat(model, dataset, epochs=0).model
+    return keras.Model(x, keras.layers.Dense(3, name="logits")(h))
+
+
+@pytest.mark.parametrize("name", list(STRUCTURES))
+def test_each_structure_becomes_an_int8_file_with_the_trained_ranges(
+    name: str, dataset: Dataset, tmp_path: Path, worker: Worker
+) -> None:
+    from edgekit.compress import qat
+
+    made = qat(structured(name), dataset, epochs=0).model
     assert_as_trained(made, dataset.calibration.x, dataset.test.x, tmp_path, worker)
 
 
