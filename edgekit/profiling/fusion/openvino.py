@@ -19,9 +19,9 @@ from edgekit.profiling.links import WEIGHTED, Links
 _CONVOLUTIONS = frozenset({"conv", "pointwise", "depthwise"})
 _CONVERSIONS = frozenset({"FakeQuantize", "Convert"})
 _FUNCTIONS = frozenset({"Sigmoid", "Tanh", "Swish", "HSwish", "HSigmoid", "Gelu", "Exp", "Erf"})
-_FREE_STEPS = frozenset({"Relu", "Clamp", "FakeQuantize"})  # a convolution has them anyway
 _FUNCTION_STEPS, _SUM_STEPS = 8, 2
 _SUMS = frozenset({"Add"})
+_FREE_STEPS = _SUMS | {"Relu", "Clamp"}  # of one tensor: a convolution has them anyway
 _MOST_READERS = 2  # of what a sum overwrites
 _POSITIVE = frozenset({"Relu", "Clamp", "Sigmoid", "HSigmoid", "Softmax"})
 _KEEP_SIGNS = frozenset({"FakeQuantize", "MaxPool", "AvgPool", "ReduceMean", "Concat", "Reshape",
@@ -157,7 +157,7 @@ class _Walk:
 
     def _steps(self, op: Op) -> int:
         """What a kernel computes more with an operator that it takes."""
-        if op.name in _FREE_STEPS or op.name in _SUMS:  # a bias
+        if op.name in _FREE_STEPS:
             return 0
         return _FUNCTION_STEPS if op.name in _FUNCTIONS else 1
 
