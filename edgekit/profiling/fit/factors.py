@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.base.extras import require
 from edgekit.profiling.fit.evidence import Scale, best_scale
 from edgekit.profiling.fit.fitted import rounded
 from edgekit.profiling.kernels.interpolation import covariance
@@ -17,6 +19,7 @@ from edgekit.profiling.kernels.shapes import FEATURE_VERSION, KernelShape, logar
 from edgekit.schema.kernels import KernelRows, KernelTable
 
 _Array = NDArray[np.float64]
+_Rows = Any  # a sparse matrix of SciPy's: a time is the sum of few of all kernels
 _ROUNDS = 40
 _SETTLED = 1e-3
 _LEAST_SHARE = 1e-2  # of a step
@@ -54,9 +57,14 @@ class Problem:
 
     Args:
         rows: what was measured.
+
+    Raises:
+        MissingDependencyError: SciPy is not installed.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
+        self._sparse = require("scipy.sparse", purpose="to fit kernels")
+        self._linalg = require("scipy.linalg", purpose="to fit kernels")
         columns: dict[KernelShape, int] = {}
         entries: list[tuple[int, int, float]] = []
         for number, row in enumerate(rows):
@@ -65,9 +73,6 @@ class Problem:
                 entries.append((number, columns.setdefault(key, len(columns)), seconds))
         self._shapes = sorted(columns, key=lambda shape: (shape.kernel, shape.features))
         place = {columns[shape]: new for new, shape in enumerate(self._shapes)}
-        self._linear = np.zeros((len(rows), len(self._shapes)))
-        for number, column, seconds in entries:
-            self._linear[number, place[column]] += seconds
         kernels = [shape.kernel for shape in self._shapes]
         edges = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(kernels)) if a != b), len(kernels)]
         self._blocks = list(pairwise(edges)) if kernels else []
@@ -80,23 +85,31 @@ class Problem:
         self._measured = np.log([row.seconds for row in rows])
         self._own_noise = np.array([row.uncertainty for row in rows])
         self._tails = np.ones(len(rows))
-        self._typical = [self._typical_factor(start, end) for start, end in self._blocks]
-        for (start, end), factor in zip(self._blocks, self._typical, strict=True):
-            self._linear[:, start:end] *= factor
+        sizes = [end - start for start, end in self._blocks]
+        numbers = np.repeat(np.arange(len(sizes)), sizes)  # of the kernel of each shape
+        self._membership = self._sparse.csr_array(np.eye(len(sizes))[numbers])
+        lines, columns_of, seconds_of = zip(*entries, strict=True)
+        linear = self._sparse.coo_array(
+            (seconds_of, (lines, [place[column] for column in columns_of])),
+            shape=(len(rows), len(self._shapes)),
+        ).tocsr()
+        by_kernel = self._by_kernel(linear)
+        rest = by_kernel.sum(axis=1) + self._fixed
+        self._typical = [self._typical_factor(own, rest - own) for own in by_kernel.T]
+        self._linear = linear @ self._sparse.diags_array(np.array(self._typical)[numbers])
         self._main = np.argmax(self._by_kernel(self._linear), axis=1)
 
-    def _typical_factor(self, start: int, end: int) -> float:
+    def _typical_factor(self, own: _Array, rest: _Array) -> float:
         """What the networks that a kernel dominates say of it; 1 if there is none."""
-        own = self._linear[:, start:end].sum(axis=1)
-        rest = self._linear.sum(axis=1) - own + self._fixed
         main = (own > _MAIN * (own + rest)) & (np.exp(self._measured) > rest)
         if not main.any():
             return 1.0
         return rounded(float(np.median((np.exp(self._measured[main]) - rest[main]) / own[main])))
 
-    def _by_kernel(self, rows: _Array) -> _Array:
+    def _by_kernel(self, rows: _Rows) -> _Array:
         """Sums over the shapes of each kernel."""
-        return np.column_stack([rows[:, start:end].sum(axis=1) for start, end in self._blocks])
+        sums: _Array = (rows @ self._membership).toarray()
+        return sums
 
     def first_scales(self) -> Scales:
         """Scales to begin with."""
@@ -113,10 +126,10 @@ class Problem:
         cost = self._cost(logs, pulls, noise)
         for _ in range(_ROUNDS):
             slopes, wanted = self._linearized(logs)
-            noisy = self._spread_out(slopes, prior) @ slopes.T
+            noisy = slopes @ (slopes @ prior).toarray().T
             noisy[np.diag_indices_from(noisy)] += noise
-            new_pulls = slopes.T @ np.linalg.solve(noisy, wanted)
-            new = self._spread_out(new_pulls[None, :], prior)[0]
+            new_pulls = slopes.T @ self._linalg.solve(noisy, wanted, assume_a="pos")
+            new = prior @ new_pulls
             share, before = 1.0, cost
             while share > _LEAST_SHARE:
                 tried = logs + share * (new - logs), pulls + share * (new_pulls - pulls)
@@ -131,7 +144,7 @@ class Problem:
 
     def doubt(self, scales: Scales, logs: _Array) -> None:
         """Takes rows that are far off less seriously: noise of Student's t distribution."""
-        total = (self._linear * np.exp(logs)).sum(axis=1) + self._fixed
+        total = self._linear @ np.exp(logs) + self._fixed
         off = (self._measured - np.log(total)) ** 2 / self._variances(scales)
         self._tails = (_TAILS + off) / (_TAILS + 1)
 
@@ -150,7 +163,7 @@ class Problem:
             rows = shares[:, number] > _MAIN
             if not rows.any():
                 continue
-            own = slopes[rows, start:end]
+            own = slopes[rows][:, start:end].toarray()
             others = slopes[rows] @ logs - own @ logs[start:end]
             known = self._tails[rows] * self._variances(scales)[rows]
             own_noise = np.sqrt(np.maximum(0.0, known - self._common(scales)[rows]))
@@ -176,12 +189,13 @@ class Problem:
         common: _Array = noises[self._main] ** 2
         return common
 
-    def _prior(self, scales: Scales) -> list[_Array]:
-        """Covariances of the logarithms of each kernel's factors; kernels are independent."""
-        return [
+    def _prior(self, scales: Scales) -> _Rows:
+        """Covariances of the logarithms of all factors; kernels are independent."""
+        blocks = [
             covariance(points, points, lengths=scale.lengths, offset=_OFFSET, spread=scale.spread)
             for points, scale in self._scaled(scales)
         ]
+        return self._sparse.block_diag(blocks, format="csr")
 
     def _scaled(self, scales: Scales) -> list[tuple[_Array, Scale]]:
         plain = self.first_scales()
@@ -190,24 +204,17 @@ class Problem:
             for kernel, points in zip(self._kernels, self._points, strict=True)
         ]
 
-    def _linearized(self, logs: _Array) -> tuple[_Array, _Array]:
+    def _linearized(self, logs: _Array) -> tuple[_Rows, _Array]:
         """Slopes of the logarithms of latencies, and what slopes times logarithms should be."""
-        parts = self._linear * np.exp(logs)
-        total = parts.sum(axis=1) + self._fixed
-        slopes = parts / total[:, None]
+        times = np.exp(logs)
+        total = self._linear @ times + self._fixed
+        diagonal = self._sparse.diags_array
+        slopes = diagonal(1 / total) @ self._linear @ diagonal(times)
         return slopes, self._measured - np.log(total) + slopes @ logs
-
-    def _spread_out(self, rows: _Array, prior: Sequence[_Array]) -> _Array:
-        """Rows times the prior covariance."""
-        parts = [
-            rows[:, start:end] @ block
-            for (start, end), block in zip(self._blocks, prior, strict=True)
-        ]
-        return np.hstack(parts)
 
     def _cost(self, logs: _Array, pulls: _Array, noise: _Array) -> float:
         """Negative logarithm of the posterior; `pulls` are the inverse prior times `logs`."""
-        total = (self._linear * np.exp(np.minimum(logs, _HUGE))).sum(axis=1) + self._fixed
+        total = self._linear @ np.exp(np.minimum(logs, _HUGE)) + self._fixed
         off = self._measured - np.log(total)
         return float((off**2 / noise).sum() + logs @ pulls) / 2
 
