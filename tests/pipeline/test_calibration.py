@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from edgekit.graph.read import read_graph
 from edgekit.pipeline.calibration import calibrate as module
 from edgekit.pipeline.calibration.calibrate import calibrate
 from edgekit.pipeline.calibration.files import write_network
-from edgekit.pipeline.calibration.measure import Journal, Setting, measure, networks
+from edgekit.pipeline.calibration.measure import FileType, Journal, Setting, jobs, measure, networks
 from edgekit.pipeline.calibration.network import Network
 from edgekit.profiling.profile import profile_file
 from edgekit.profiling.targets import load_target
@@ -102,6 +103,21 @@ def test_no_sort_of_networks_is_missing_from_the_beginning() -> None:
     for sort in ("dense-tiny", "scores-tiny", "dense-row", "lstm", "split", "resize", "deep"):
         members = [n.name for n in plan if n.name.rpartition("-")[0] == sort]
         assert sum(name in beginning for name in members) >= len(members) // 3
+
+
+def test_profilers_save_chains_and_other_formats_what_they_have_not() -> None:
+    plan, whole = networks()
+    types: list[FileType] = [("litert", "int8"), ("litert", "fp32"), ("openvino", "int8")]
+    order = jobs(plan, whole, types)
+    places = {(one.name, kind): place for place, (one, kind) in enumerate(order)}
+    assert len(places) == len(order)
+    by_name = {one.name: one for one in plan}
+    assert {kind for name, kind in places if by_name[name].unsigned} == {types[0]}
+    assert {kind for name, kind in places if name.startswith("lstm")} == {*types[:2]}
+    begun = order[: len(order) // 3]
+    counts = Counter((kind[0], one.name in whole) for one, kind in begun if kind != types[0])
+    assert counts["openvino", False] < 0.8 * counts["litert", False]
+    assert abs(counts["openvino", True] - counts["litert", True]) <= 1
 
 
 def test_a_journal_knows_what_an_earlier_run_measured(tmp_path: Path) -> None:

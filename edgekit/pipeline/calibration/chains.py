@@ -14,7 +14,7 @@ import numpy as np
 from edgekit.pipeline.calibration.network import Binary, LayerKind, Network, Pool
 
 _SIDES = (224, 150, 112, 75, 56, 35, 28, 19, 14, 10, 7, 4)
-_STEM_SIDES = (224, 160, 96)
+_STEM_SIDES = (224, 160, 96, 299)
 # Networks have about this many channels over the side of the map.
 _CHANNELS_PER_SIDE = (600.0, 16000.0)
 _ODD = 0.3  # of the convolutions have any number of channels
@@ -44,7 +44,7 @@ def chains(generator: np.random.Generator) -> Iterator[Network]:
     yield from _grouped(generator, 6)
     yield from _scores(generator)
     yield from _only_tflite(generator)
-    yield from _single_rows(generator, 8)
+    yield from _single_rows(generator, 16)
     yield from _enlarging(generator)
     yield from _narrow(generator)
 
@@ -145,13 +145,20 @@ def _dense(generator: np.random.Generator, count: int) -> Iterator[Network]:
 
 
 def _stems(generator: np.random.Generator) -> Iterator[Network]:
-    """First layers: few channels in."""
+    """First layers: few channels in, and what scales and shifts these before."""
     for number, (kernel, stride, channels) in enumerate(
         [(3, 2, 3), (3, 2, 3), (7, 2, 3), (3, 1, 3), (4, 4, 3), (3, 1, 1), (5, 2, 1), (3, 2, 3)]
     ):
         side = _STEM_SIDES[number % len(_STEM_SIDES)] if channels > 1 else 49
         network = Network(f"stem-{number}", (1, side, side, channels), "stem")
         network.conv(0, _width(generator, 16, 64), kernel, stride, valid=stride == kernel)
+        yield network
+    for number in range(6):
+        side = int(generator.integers(64, 300))
+        network = Network(f"colors-{number}", (1, side, side, 3), "colors")
+        last = network.unary("scale", 0)
+        last = network.unary("shift", last) if number % 2 else last
+        network.conv(last, 8, 3, 2)
         yield network
 
 
@@ -334,10 +341,10 @@ def _single_rows(generator: np.random.Generator, count: int) -> Iterator[Network
     """One row through layers whose weights caches keep; half of whole tiles of columns."""
     for made in range(count):
         step = 16 if made % 2 else 1
-        one, two = (step * round(_log_uniform(generator, 64, 768) / step) for _ in range(2))
+        one, two = (step * round(_log_uniform(generator, 32, 768) / step) for _ in range(2))
         network = Network(f"dense-row-{made}", (1, one), "dense")
         last = 0
-        for number in range(6):
+        for number in range(int(generator.integers(2, 11))):
             last = network.dense(last, one if number % 2 else two)
         yield network
 

@@ -218,7 +218,8 @@ def _autoencoder(number: int, generator: np.random.Generator) -> Network:
     width, features = _width(generator, 32, 512), _width(generator, 64, 1024)
     network = Network(f"autoencoder-{number}", (1, features), "autoencoder")
     last = 0
-    for channels in (width, width, 8, width, width):
+    widths = [width] * int(generator.integers(2, 6))
+    for channels in (*widths, 8, *widths):
         last = network.dense(last, channels)
     network.dense(last, features, "none")
     return network

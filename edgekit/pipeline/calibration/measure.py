@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from edgekit.pipeline.calibration.network import Network
 from edgekit.profiling.fit.attribution import parts
 from edgekit.profiling.fit.kernels import Observation
 from edgekit.profiling.view import GraphView
-from edgekit.runtimes.operators import OperatorTime
+from edgekit.runtimes.operators import PROFILERS, OperatorTime
 from edgekit.schema.names import Format, Precision
 
 FORMATS: Mapping[str, Format] = {
@@ -40,16 +41,17 @@ _LEAST_NETWORKS = 60
 # Families of which networks, and one chain in so many, are measured with uint8 too.
 _UNSIGNED = {
     "mobilenet", "inverted", "segmentation", "tiny", "pointwise", "conv", "depthwise", "dense",
-    "stem", "add", "concat", "mean", "pool", "softmax", "logistic", "resize", "split",
+    "stem", "colors", "add", "concat", "mean", "pool", "softmax", "logistic", "resize", "split",
 }  # fmt: skip
 _EVERY = 4
 _EARLY = 0.4  # where in the order the last composite comes
 _MANY = 12  # chains of a sort; all of one with fewer come earlier
+_TOLD = 1.6  # times later comes a chain where a profiler tells the times of composites' operators
 _NUMBER = re.compile(r"-\d+")
 _RUNS_SHARE = 0.15  # of the time; the rest writes and loads files, and waits for a quiet device
 _RUNS_S = (0.004, 0.2)  # of one network
 _TURNS = 5
-_FIRST_SHARE = 0.65  # of the time is for the first turn
+_FIRST_SHARE = 0.7  # of the time is for the first turn
 _DOUBT = 0.5  # relative uncertainty of a latency, over how much it is in doubt
 
 
@@ -107,12 +109,36 @@ def _places(
         sorts.setdefault(_NUMBER.sub("", network.name), []).append(network)
     places: dict[str, float] = {}
     for members in sorts.values():
-        first, count = members[0], len(members)
-        whole = first.name in composites
-        width = _EARLY / count if whole else 1 / (count if first.unsigned else max(count, _MANY))
+        count, whole = len(members), members[0].name in composites
+        width = _EARLY / count if whole else 1 / max(count, _MANY)
         steps = generator.permutation(count) + generator.random(count)
         places |= {one.name: width * step for one, step in zip(members, steps, strict=True)}
     return places
+
+
+FileType = tuple[str, Precision]
+"""A runtime and a precision: settings that share their files."""
+
+
+def jobs(
+    plan: Sequence[Network], composites: frozenset[str], types: Sequence[FileType]
+) -> list[tuple[Network, FileType]]:
+    """Which network is measured in which type of file, in this order.
+
+    Args:
+        plan: networks in their order.
+        composites: names of those that are.
+        types: of files.
+    """
+    found: list[tuple[float, Network, FileType]] = []
+    for (place, network), (runtime, precision) in product(enumerate(plan), types):
+        if network.only_tflite and FORMATS[runtime] != "tflite":
+            continue
+        if network.unsigned and precision != "int8":
+            continue
+        told = runtime in PROFILERS.names() and network.name not in composites
+        found.append((place * (_TOLD if told else 1), network, (runtime, precision)))
+    return [(network, one) for _, network, one in sorted(found, key=lambda job: job[0])]
 
 
 class Journal:
@@ -163,9 +189,9 @@ def measure(
 ) -> list[Series]:
     """Measures the networks in each setting; settings of one file type share the files.
 
-    A network is measured in all settings before the next one, in an order by chance, so that what
-    else the device does in some seconds or minutes is not taken for what some networks or settings
-    cost. What was disturbed is measured again in further turns, as long as there is time.
+    Networks come in an order by chance and settings in turns, so that what else the device does in
+    some seconds or minutes is not taken for what some networks or settings cost. What was disturbed
+    is measured again in further turns, as long as there is time.
 
     Args:
         device: what runs them.
@@ -175,40 +201,37 @@ def measure(
         progress: receives what is being measured.
     """
     plan, whole = networks()
-    groups: dict[tuple[str, Precision], list[Setting]] = {}
+    groups: dict[FileType, list[Setting]] = {}
     for setting in settings:
         groups.setdefault((setting.runtime, setting.precision), []).append(setting)
     gathered = {setting: _Gathered() for setting in settings}
     runs = min(max(seconds * _RUNS_SHARE / (len(plan) * len(settings)), _RUNS_S[0]), _RUNS_S[1])
+    order = jobs(plan, whole, list(groups))
     start = time.monotonic()
     quiet_s = 0.0
     for turn in range(_TURNS):
-        for count, network in enumerate(plan):
+        for count, (network, (runtime, precision)) in enumerate(order):
             spent = (time.monotonic() - start) / seconds
-            if turn == 0 and spent > _FIRST_SHARE and count >= _LEAST_NETWORKS:
-                plan = plan[:count]
+            if turn == 0 and spent > _FIRST_SHARE and count >= _LEAST_NETWORKS * len(groups):
+                order = order[:count]
                 break
             if turn > 0 and spent > 1:
                 break
-            progress(network.name, max(spent, (turn + count / len(plan)) / _TURNS), 1.0)
-            for (runtime, precision), members in groups.items():
-                if network.only_tflite and FORMATS[runtime] != "tflite":
-                    continue
-                if network.unsigned and precision != "int8":
-                    continue
-                open_yet = [one for one in members if not gathered[one].settled(network, quiet_s)]
-                if not open_yet:
-                    continue
-                with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-                    path = write_network(
-                        network, FORMATS[runtime], Path(folder), quantized=precision == "int8"
+            progress(network.name, max(spent, (turn + count / len(order)) / _TURNS), 1.0)
+            members = groups[runtime, precision]
+            open_yet = [one for one in members if not gathered[one].settled(network, quiet_s)]
+            if not open_yet:
+                continue
+            with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+                path = write_network(
+                    network, FORMATS[runtime], Path(folder), quantized=precision == "int8"
+                )
+                view = GraphView(read_graph(path))
+                for setting in open_yet:
+                    entry = journal.get(setting, network.name, turn) or _entry(
+                        device, journal, setting, network.name, turn, path, view, runs
                     )
-                    view = GraphView(read_graph(path))
-                    for setting in open_yet:
-                        entry = journal.get(setting, network.name, turn) or _entry(
-                            device, journal, setting, network.name, turn, path, view, runs
-                        )
-                        gathered[setting].add(network, view, entry)
+                    gathered[setting].add(network, view, entry)
         quiet_s = quiet_loop(one for each in gathered.values() for one in each.known())
     return [gathered[setting].series(setting, whole, quiet_s) for setting in settings]
 
