@@ -102,6 +102,23 @@ def test_a_convolution_goes_over_its_result_again_for_clips_and_sums(tmp_path: P
     assert steps[:7] == [1, 1, 1, 0, 1, 1, 1]  # the seventh adds the output of the fourth
 
 
+@pytest.mark.parametrize(("name", "step"), [("autoencoder-0", 1), ("autoencoder-1", 0)])
+def test_dense_layers_of_integers_scale_each_column_where_weights_ask(
+    name: str, step: int, tmp_path: Path
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    path = _written(name, "onnx", tmp_path, quantized=True)
+    view = GraphView(read_graph(path))
+    live = [op for op in view.graph.ops if op.index not in view.free and op.kind == "dense"]
+    assert live
+    assert {view.fusion.steps.get(op.index, 0) for op in live} == {step}
+    assert _onnxruntime_nodes(path).count("QGemm") == len(live)
+    optimized = onnx.load(path.with_suffix(".optimized")).graph
+    sizes = {one.name: len(one.dims) for one in optimized.initializer}
+    scales = {sizes[node.input[4]] for node in optimized.node if node.op_type == "QGemm"}
+    assert scales == {step}  # dimensions: of one scale there is none
+
+
 @pytest.mark.parametrize("quantized", [False, True])
 @pytest.mark.parametrize(
     "name",

@@ -338,14 +338,14 @@ def _only_tflite(generator: np.random.Generator) -> Iterator[Network]:
 
 
 def _single_rows(generator: np.random.Generator, count: int) -> Iterator[Network]:
-    """One row through layers whose weights caches keep; half of whole tiles of columns."""
+    """One row through layers whose weights caches keep; half of whole tiles, half of one scale."""
     for made in range(count):
         step = 16 if made % 2 else 1
         one, two = (step * round(_log_uniform(generator, 32, 768) / step) for _ in range(2))
         network = Network(f"dense-row-{made}", (1, one), "dense")
         last = 0
         for number in range(int(generator.integers(2, 11))):
-            last = network.dense(last, one if number % 2 else two)
+            last = network.dense(last, one if number % 2 else two, one_scale=made % 4 > 1)
         yield network
 
 

@@ -220,8 +220,8 @@ def _autoencoder(number: int, generator: np.random.Generator) -> Network:
     last = 0
     widths = [width] * int(generator.integers(2, 6))
     for channels in (*widths, 8, *widths):
-        last = network.dense(last, channels)
-    network.dense(last, features, "none")
+        last = network.dense(last, channels, one_scale=number % 2 == 1)
+    network.dense(last, features, "none", one_scale=number % 2 == 1)
     return network
 
 

@@ -39,6 +39,8 @@ class Layer:
         activation: that ends it.
         groups: of a convolution.
         valid: whether it computes only where the kernel fits, else where its middle does.
+        one_scale: whether the weights of a dense layer have one in .onnx files, as in those made
+            of .tflite files; else one a column.
     """
 
     kind: LayerKind
@@ -49,6 +51,7 @@ class Layer:
     activation: Activation = "none"
     groups: int = 1
     valid: bool = False
+    one_scale: bool = False
 
 
 class Network:
@@ -147,10 +150,18 @@ class Network:
         new = _slid(shape, _pair(kernel), stride, shape[-1], valid=valid)
         return self._add(Layer(kind, (source,), new, _pair(kernel), stride, valid=valid))
 
-    def dense(self, source: int, channels: int, activation: Activation = "relu") -> int:
+    def dense(
+        self,
+        source: int,
+        channels: int,
+        activation: Activation = "relu",
+        *,
+        one_scale: bool = False,
+    ) -> int:
         """A product with a matrix; all but the last axis stay."""
         shape = (*self.shape(source)[:-1], channels)
-        return self._add(Layer("dense", (source,), shape, activation=activation))
+        layer = Layer("dense", (source,), shape, activation=activation, one_scale=one_scale)
+        return self._add(layer)
 
     def matmul(self, left: int, right: int) -> int:
         """The products of computed matrices, (heads, m, k) by (heads, k, n)."""

@@ -163,7 +163,7 @@ class _Writer:
                 self._constant(f"biases_{number}", bias),
             ]
         step = WEIGHT_SCALE / float(np.sqrt(k))
-        scales = np.full(shape[axis], step, np.float32)
+        scales = np.full(() if layer.one_scale else shape[axis], step, np.float32)
         return [
             self._stored(f"weights_{number}", values, scales, axis),
             self._stored(
@@ -179,8 +179,8 @@ class _Writer:
     ) -> str:
         inputs = [
             self._constant(name, values),
-            self._constant(f"{name}_scale", scales),
-            self._constant(f"{name}_zero", np.zeros(len(scales), values.dtype)),
+            self._constant(f"{name}_scale", np.asarray(scales)),
+            self._constant(f"{name}_zero", np.zeros(np.shape(scales), values.dtype)),
         ]
         return self._node("DequantizeLinear", inputs, axis=axis)
 

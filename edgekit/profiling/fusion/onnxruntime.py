@@ -9,7 +9,7 @@ values are moved; sums, batch normalizations and activations go into a convoluti
 
 from __future__ import annotations
 
-from edgekit.graph.types import Op
+from edgekit.graph.types import Op, Tensor
 from edgekit.profiling.fusion.channels_last import ChannelsLast
 from edgekit.profiling.fusion.types import Fusion
 from edgekit.profiling.links import Links
@@ -25,6 +25,7 @@ _MOVES = frozenset({
     "MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather",
     "Expand", "Resize",
 })  # fmt: skip
+_DENSE = frozenset({"Gemm", "MatMul"})
 _SAME_TYPES = frozenset({"Add", "Mul"})
 _ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSigmoid"})
 # What a convolution does not do as it writes: it goes over its result again.
@@ -73,7 +74,7 @@ class _Integers:
             frozenset(self._free | free),
             floats=frozenset(floats),
             moved=layout.moved,
-            steps={op.index: copies for op in ops if (copies := self._copies(op, whole))},
+            steps={op.index: steps for op in ops if (steps := self._steps(op, whole))},
         )
 
     def _bias(self, op: Op) -> Op | None:
@@ -92,7 +93,7 @@ class _Integers:
         makers = [links.producers.get(t.index) for t in links.activations_in(op)]
         if not all(maker is not None and maker.name == "DequantizeLinear" for maker in makers):
             return False
-        if op.name in _SAME_TYPES and len({self._stored_type(index) for index in op.inputs}) > 1:
+        if op.name in _SAME_TYPES and len({self._stored(index).dtype for index in op.inputs}) > 1:
             return False
         readers = [one for index in last.outputs for one in links.consumers.get(index, [])]
         quantized = all(reader.name == "QuantizeLinear" for reader in readers)
@@ -110,17 +111,21 @@ class _Integers:
             return False
         return one.dtype == other.dtype and one.quantization == other.quantization
 
-    def _copies(self, op: Op, whole: set[int]) -> int:
-        """Further dequantizations of the same integers: each operator on floats has its own."""
+    def _steps(self, op: Op, whole: set[int]) -> int:
+        """A scale for each column; further dequantizations: operators on floats have their own."""
+        if op.name in _DENSE:
+            weights = self._stored(op.inputs[1]).quantization
+            return int(op.index in whole and weights is not None and weights.per_channel)
         if op.name != "DequantizeLinear":
             return 0
         readers = [r for index in op.outputs for r in self._links.consumers.get(index, [])]
         return max(0, sum(reader.index not in whole for reader in readers) - 1)
 
-    def _stored_type(self, tensor: int) -> str:
+    def _stored(self, tensor: int) -> Tensor:
+        """What a tensor of floats is dequantized from, or itself."""
         maker = self._links.producers.get(tensor)
         source = maker.inputs[0] if maker is not None and maker.inputs else tensor
-        return self._links.graph.tensors[source].dtype
+        return self._links.graph.tensors[source]
 
     def _dropped(self, op: Op, whole: set[int]) -> bool:
         if op.name == "QuantizeLinear":

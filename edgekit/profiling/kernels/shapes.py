@@ -17,7 +17,7 @@ PLAIN = ".plain"
 WEIGHTS = "weights"
 # Of the features: one more when they, their meaning or the names of kernels change. Tables of
 # another version are refused.
-FEATURE_VERSION = 2
+FEATURE_VERSION = 3
 _COMPANY = "company"
 _FEW_OPERATORS, _MANY_OPERATORS = 25, 300
 _LEAST = 1e-3
