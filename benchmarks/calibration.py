@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -31,7 +32,8 @@ from markdown import DOCS, README, put_between
 from edgekit.base.child import Worker
 from edgekit.base.errors import EdgekitError
 from edgekit.base.files import write_json, write_text
-from edgekit.devices.device import Latency, LocalDevice, quiet_loop, quietest, settled
+from edgekit.devices.device import LocalDevice
+from edgekit.devices.latency import UNKNOWN, Latency, quiet_of, quietest, settled
 from edgekit.export.base import ExportJob
 from edgekit.export.exporter import derive_from_tflite, export
 from edgekit.graph.read import read_graph
@@ -55,7 +57,8 @@ _SUFFIX = {"tflite": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
 _SAMPLES = 8
 _SIDE = 224  # of images, where a network takes any
 _LIVELY = 20.0  # on the last layer's weights
-_ROUNDS = 4
+_PATIENCE_S = 900.0
+_PAUSE_S = 0.5
 _RUNS_S = 0.3
 _INTRODUCTION = """# How far a calibrated target is off
 
@@ -63,8 +66,9 @@ Made by `python benchmarks/calibration.py --docs`: {source}. Each file was measu
 machine, in turns with the others, and predicted by a target that `edgekit calibrate` made of small
 networks of its own; none of these files was among them. Both take the runs beside which a loop of
 known length was not slowed on any core in use: other programs, and other virtual machines on the
-same physical core, make runs up to twice as slow, and what was disturbed is measured again, up to
-{rounds} times.
+same physical core, make runs up to twice as slow. Runs of two threads are those in which the two
+cores were near each other: a hypervisor moves a virtual machine's cores, and where they share no
+cache, small networks take up to twice as long. What was disturbed is measured again.
 Twelve keras.applications networks with random weights, and the files of the shared models that run
 without an accelerator; int8 ONNX and OpenVINO files are derived from the .tflite files.
 |predicted / measured - 1|; coverage of the 10th to 90th percentile interval."""
@@ -117,7 +121,7 @@ def main(arguments: Sequence[str]) -> None:
     print(groups_table(found_rows), files_table(found_rows), sep="\n\n")
     if options.docs:
         (source,) = load_target(str(target)).sources
-        introduction = _INTRODUCTION.format(source=source.title, rounds=_ROUNDS)
+        introduction = _INTRODUCTION.format(source=source.title)
         tables = groups_table(found_rows), files_table(found_rows)
         write_text(DOCS / "calibration.md", "\n\n".join((introduction, *tables)) + "\n")
         put_between(README, "calibration", tables[0])
@@ -214,15 +218,22 @@ def found(cache: Path) -> Iterator[Path]:
 
 
 def measured(files: Sequence[Path], threads: Sequence[int], seconds: float) -> Times:
-    """Latencies in seconds of each file and number of threads, in turns with the others."""
+    """Latencies in seconds of each file and number of threads, in turns with the others.
+
+    What was disturbed is measured again for a quarter of an hour.
+    """
     known: dict[tuple[Path, int], list[Latency]] = defaultdict(list)
     skipped: set[Path] = set()
-    quiet_s = 0.0
+    quiet = UNKNOWN
+    start = time.monotonic()
     with closing(LocalDevice()) as device:
-        for _ in range(_ROUNDS):
+        while True:
+            late = time.monotonic() - start > _PATIENCE_S
             for path, count in product(files, threads):
                 before = known[path, count]
-                if path in skipped or settled(before, quiet_s):
+                if path in skipped or (before and (late or settled(before, quiet))):
+                    continue
+                if not late and not device.ready(count):
                     continue
                 try:
                     before.append(
@@ -233,9 +244,13 @@ def measured(files: Sequence[Path], threads: Sequence[int], seconds: float) -> T
                 except EdgekitError as error:
                     print(f"not measured: {path.name}: {error.message[:160]}")
                     skipped.add(path)
-            quiet_s = quiet_loop(chain.from_iterable(known.values()))
+            quiet = quiet_of(chain.from_iterable(known.values()))
+            runnable = [found for (path, _), found in known.items() if path not in skipped]
+            if late or all(settled(found, quiet) for found in runnable):
+                break
+            time.sleep(_PAUSE_S)
     return {
-        key: median(one.seconds for one in quietest(found, quiet_s))
+        key: median(one.seconds for one in quietest(found, quiet))
         for key, found in known.items()
         if found
     }

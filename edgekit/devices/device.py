@@ -3,66 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgekit.base.child import Worker
 from edgekit.base.registry import Registry
+from edgekit.devices.latency import Latency, near
 from edgekit.devices.machine import Machine, machine
+from edgekit.devices.roundtrip import RoundTrip
 from edgekit.runtimes.operators import OperatorTime
 
 _TIMEOUT_S = 120.0
-_QUIET = 1.1  # times the shortest: the loop varies a little
-_RARELY = 50  # the shortest loops in so many are luck
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Time of one inference.
-
-    Attributes:
-        seconds: first quartile of the runs that count.
-        loop_s: mean time of a loop of known length around these runs: the longer, the more else
-            ran on the core.
-    """
-
-    seconds: float
-    loop_s: float = 0.0
-
-    def doubt(self, quiet_loop_s: float) -> float:
-        """How much slower than on a quiet device the loop was; 0: hardly.
-
-        Args:
-            quiet_loop_s: the loop's time on a quiet device.
-        """
-        if not quiet_loop_s:
-            return 0.0
-        return max(0.0, self.loop_s / quiet_loop_s - _QUIET)
-
-    def at_clock(self, loop_s: float) -> float:
-        """The time at the clock at which the loop takes `loop_s`, in seconds."""
-        if not loop_s or not self.loop_s:
-            return self.seconds
-        return self.seconds * min(_QUIET, max(1 / _QUIET, loop_s / self.loop_s))
-
-
-def quiet_loop(latencies: Iterable[Latency]) -> float:
-    """The loop's time on a quiet device: hardly ever was it shorter. In seconds; 0: unknown."""
-    times = sorted(one.loop_s for one in latencies)
-    return times[len(times) // _RARELY] if times else 0.0
-
-
-def settled(latencies: Iterable[Latency], quiet_loop_s: float) -> bool:
-    """Whether one of a file's latencies is in no doubt, so that no more are needed."""
-    return any(not one.doubt(quiet_loop_s) for one in latencies)
-
-
-def quietest(latencies: Sequence[Latency], quiet_loop_s: float) -> list[Latency]:
-    """Those of a file's latencies that were disturbed least."""
-    least = min(one.doubt(quiet_loop_s) for one in latencies)
-    return [one for one in latencies if one.doubt(quiet_loop_s) <= least]
 
 
 class Device(Protocol):
@@ -72,6 +24,15 @@ class Device(Protocol):
 
     def machine(self) -> Machine:
         """What it is, and its load now."""
+
+    def ready(self, threads: int) -> bool:
+        """Whether runs of so many threads would now take what they take at best.
+
+        The cores of a virtual machine may be far from each other for a while.
+
+        Args:
+            threads: that a runtime may use.
+        """
 
     def latency(self, path: Path, *, runtime: str, threads: int, seconds: float) -> Latency:
         """Measures a file that lies on this machine.
@@ -117,13 +78,20 @@ class LocalDevice:
         self._worker = Worker(timeout_s=_TIMEOUT_S)
         self._versions: dict[str, str] = {}
         self._quiet_loop_s = math.inf  # until something was measured
+        self._trips = RoundTrip()
+        self._shortest_s = math.inf
 
     def machine(self) -> Machine:
         """See `Device.machine`."""
         return machine()
 
+    def ready(self, threads: int) -> bool:
+        """See `Device.ready`."""
+        return near(self._trip(threads), self._shortest_s)
+
     def latency(self, path: Path, *, runtime: str, threads: int, seconds: float) -> Latency:
         """See `Device.latency`."""
+        before = self._trip(threads)
         answer = self._worker.call(
             "edgekit.devices.quick:quick_latency",
             path=str(path),
@@ -133,7 +101,7 @@ class LocalDevice:
             quiet_loop_s=self._quiet_loop_s,
         )
         self._versions[runtime] = answer.pop("version")
-        found = Latency(**answer)
+        found = Latency(**answer, trip_s=max(before, self._trip(threads)))
         self._quiet_loop_s = min(self._quiet_loop_s, found.loop_s)
         return found
 
@@ -155,8 +123,15 @@ class LocalDevice:
         return self._versions.get(runtime, "unknown")
 
     def close(self) -> None:
-        """Ends the child."""
+        """Ends the children."""
         self._worker.close()
+        self._trips.close()
+
+    def _trip(self, threads: int) -> float:
+        """A value's way between the cores now, in seconds; 0: unknown."""
+        trip = self._trips.seconds(threads)
+        self._shortest_s = min(self._shortest_s, trip or math.inf)
+        return trip
 
 
 DEVICES: Registry[Callable[[], Any]] = Registry(

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.devices.roundtrip import cores_in_use
 from edgekit.devices.timing import random_inputs
 from edgekit.runtimes.open import open_session
 from edgekit.runtimes.operators import operator_times
@@ -53,7 +54,7 @@ def quick_latency(
         quiet_loop_s: the least time of the loop so far; infinite if nothing is known.
 
     Returns:
-        JSON-able: `seconds` and `loop_s` of `edgekit.devices.device.Latency`, and the
+        JSON-able: `seconds` and `loop_s` of `edgekit.devices.latency.Latency`, and the
         runtime's `version`.
 
     Raises:
@@ -70,7 +71,7 @@ def quick_latency(
         try:
             quiet_loop_s = min(quiet_loop_s, *(_look(1) for _ in range(_LOOKS)))
             batch = max(1, round(_BATCH_S / each))
-            cores = _cores_in_use(threads)
+            cores = cores_in_use(threads)
             times, loops = _runs(call, batch, each, seconds, quiet_loop_s, cores)
         finally:
             gc.enable()
@@ -148,12 +149,6 @@ def _runs(
         late = len(times) >= _LEAST_RUNS and end - start > max(_PATIENCE_S, _PATIENCE * seconds)
         if late or (quiet_runs >= _LEAST_RUNS and quiet_s > seconds):
             return np.array(times), np.array(around)
-
-
-def _cores_in_use(threads: int) -> list[int]:
-    """The cores that the runtime's threads must be on; none if there are others or it has one."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return cores if 1 < len(cores) <= threads else []
 
 
 def _look_around(cores: Sequence[int]) -> float:

@@ -3,14 +3,16 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from edgekit.base.errors import ToolError
 from edgekit.devices import quick
-from edgekit.devices.device import Latency, quiet_loop, quietest
+from edgekit.devices.latency import UNKNOWN, Latency, Quiet, quiet_of, quietest, settled
 from edgekit.devices.quick import quick_latency
+from edgekit.devices.roundtrip import RoundTrip, cores_in_use
 
 
 class Failing:
@@ -112,7 +114,7 @@ def test_runs_beside_programs_on_another_core_do_not_count(
     monkeypatch.setattr(quick, "open_session", lambda *_, **__: session)
     monkeypatch.setattr(quick, "_clock", lambda: session.now)
     monkeypatch.setattr(quick, "_look", lambda _loops: 1e-6)
-    monkeypatch.setattr(quick, "_cores_in_use", lambda threads: [0, 1][:threads])
+    monkeypatch.setattr(quick, "cores_in_use", lambda threads: [0, 1][:threads])
     monkeypatch.setattr(quick, "_look_around", lambda cores: session.look(1) if cores else 0.0)
     arguments = {"path": str(tmp_path / "m.tflite"), "runtime": "any", "seconds": 0.02}
     found = quick_latency(**arguments, threads=2, quiet_loop_s=1e-6)
@@ -127,17 +129,38 @@ def test_a_look_around_leaves_the_process_on_its_cores() -> None:
     assert quick._look_around(cores) > 0
     assert sorted(os.sched_getaffinity(0)) == cores
     assert quick._look_around([]) == 0.0
-    assert quick._cores_in_use(1) == []
+    assert cores_in_use(1) == []
 
 
 def test_the_quietest_latencies_count() -> None:
     quiet = [Latency(1.0, loop_s=1.02e-6), Latency(1.2, loop_s=1.1e-6)]
     noisy = [Latency(9.0, loop_s=1.8e-6), Latency(8.0, loop_s=1.6e-6)]
-    assert quietest([*quiet, *noisy], 1e-6) == quiet
-    assert quietest(noisy, 1e-6) == noisy[1:]
-    assert quietest(noisy, 0.0) == noisy
-    assert quiet_loop([*quiet, *noisy]) == 1.02e-6
-    assert quiet_loop([]) == 0.0
+    assert quietest([*quiet, *noisy], Quiet(1e-6)) == quiet
+    assert quietest(noisy, Quiet(1e-6)) == noisy[1:]
+    assert quietest(noisy, UNKNOWN) == noisy
+    assert quiet_of([*quiet, *noisy]) == Quiet(1.02e-6, 0.0)
+    assert quiet_of([]) == UNKNOWN
+
+
+def test_runs_on_cores_that_share_no_cache_are_in_doubt() -> None:
+    near, far = Latency(1.0, 1e-6, 2.6e-7), Latency(1.6, 1e-6, 6.5e-7)
+    assert quiet_of([near, far, Latency(2.0, 1e-6)]) == Quiet(1e-6, 2.6e-7)
+    quiet = Quiet(1e-6, 2.5e-7)
+    assert not near.doubt(quiet)
+    assert far.doubt(quiet) == pytest.approx(1.6)
+    assert not Latency(1.0, 1e-6).doubt(quiet)  # of one thread
+    assert not settled([far], quiet)
+    assert quietest([far, near], quiet) == [near]
+
+
+@pytest.mark.skipif(len(cores_in_use(64)) < 2, reason="cores cannot be chosen, or there is one")
+def test_a_value_comes_back_from_another_core() -> None:
+    cores = cores_in_use(64)
+    with closing(RoundTrip()) as trip:
+        assert trip.seconds(1) == 0.0
+        found = [trip.seconds(len(cores)) for _ in range(5)]
+    assert all(1e-8 < one < 1e-4 for one in found)
+    assert cores_in_use(64) == cores  # it is where it was
 
 
 def test_a_slower_clock_is_not_taken_for_a_slower_network() -> None:
@@ -145,4 +168,4 @@ def test_a_slower_clock_is_not_taken_for_a_slower_network() -> None:
     assert Latency(2.0, loop_s=0.95e-6).at_clock(1e-6) == pytest.approx(2.0 / 0.95)
     assert Latency(2.0, loop_s=1.9e-6).at_clock(1e-6) == pytest.approx(2.0 / 1.1)
     assert Latency(2.0).at_clock(1e-6) == 2.0
-    assert Latency(2.0, loop_s=1.9e-6).doubt(1e-6) == pytest.approx(0.8)
+    assert Latency(2.0, loop_s=1.9e-6).doubt(Quiet(1e-6)) == pytest.approx(0.8)

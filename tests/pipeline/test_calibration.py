@@ -11,7 +11,8 @@ import pytest
 
 from edgekit.base.errors import InputError, PreconditionError, ToolError
 from edgekit.cli.main import run
-from edgekit.devices.device import DEVICES, Latency
+from edgekit.devices.device import DEVICES
+from edgekit.devices.latency import Latency
 from edgekit.devices.machine import Machine, machine
 from edgekit.graph.read import read_graph
 from edgekit.pipeline.calibration import calibrate as module
@@ -142,6 +143,9 @@ class FakeDevice:
         load = (9.0, 9.0, 9.0) if self.busy else (0.0, 0.0, 0.0)
         return machine().model_copy(update={"load_average": load, "cores": 2})
 
+    def ready(self, threads: int) -> bool:
+        return threads > 0
+
     def latency(self, path: Path, *, runtime: str, threads: int, seconds: float) -> Latency:
         del runtime, seconds
         type(self).asked += 1
@@ -222,6 +226,32 @@ def test_what_was_disturbed_is_measured_again(tmp_path: Path, fake: type[FakeDev
     assert {count for name, count in asked.items() if len(name) % 2} == {1}
     assert {count for name, count in asked.items() if not len(name) % 2} == {2}
     assert all(one.uncertainty == 0.0 for one in series.observations)
+
+
+def test_what_a_device_is_not_ready_for_waits(
+    tmp_path: Path, fake: type[FakeDevice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.pipeline.calibration.measure._LEAST_NETWORKS", 5)
+    order: list[int] = []
+
+    class FarAtFirst(fake):  # type: ignore[misc, valid-type]
+        def ready(self, threads: int) -> bool:
+            return threads == 1 or order.count(1) > 25
+
+        def latency(self, path: Path, *, runtime: str, threads: int, seconds: float) -> Latency:
+            found: Latency = super().latency(
+                path, runtime=runtime, threads=threads, seconds=seconds
+            )
+            order.append(threads)
+            return found
+
+    settings = [SETTING, Setting("litert", "fp32", 2)]
+    journal = Journal(tmp_path / "j", {})
+    one, two = measure(FarAtFirst(), settings, seconds=60, journal=journal)
+    assert len(one.observations) == len(two.observations) > 25
+    assert order[:10] == [1, 2] * 5
+    assert 2 not in order[10:30]
+    assert order.count(1) == order.count(2)
 
 
 def test_operators_of_an_earlier_run_are_known_in_files_that_are_written_anew(

@@ -18,7 +18,8 @@ import numpy as np
 from edgekit.base.errors import EdgekitError
 from edgekit.base.files import write_text
 from edgekit.base.progress import Progress, silent
-from edgekit.devices.device import Device, Latency, quiet_loop, quietest, settled
+from edgekit.devices.device import Device
+from edgekit.devices.latency import UNKNOWN, Latency, Quiet, quiet_of, quietest, settled
 from edgekit.graph.read import read_graph
 from edgekit.pipeline.calibration.chains import chains
 from edgekit.pipeline.calibration.composites import composites
@@ -50,7 +51,6 @@ _TOLD = 1.6  # times later comes a chain where a profiler tells the times of com
 _NUMBER = re.compile(r"-\d+")
 _RUNS_SHARE = 0.15  # of the time; the rest writes and loads files, and waits for a quiet device
 _RUNS_S = (0.004, 0.2)  # of one network
-_TURNS = 5
 _FIRST_SHARE = 0.7  # of the time is for the first turn
 _DOUBT = 0.5  # relative uncertainty of a latency, over how much it is in doubt
 
@@ -160,16 +160,16 @@ class Journal:
         for line in lines[1:]:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # the last may be cut off
                 entry = json.loads(line)
-                self._known[entry["setting"], entry["network"], entry["turn"]] = entry
+                self._known[entry["setting"], entry["network"], entry["visit"]] = entry
 
-    def get(self, setting: Setting, network: str, turn: int) -> dict[str, Any] | None:
+    def get(self, setting: Setting, network: str, visit: int) -> dict[str, Any] | None:
         """What is known of a network."""
-        return self._known.get((setting.key, network, turn))
+        return self._known.get((setting.key, network, visit))
 
-    def add(self, setting: Setting, network: str, turn: int, **found: Any) -> dict[str, Any]:
+    def add(self, setting: Setting, network: str, visit: int, **found: Any) -> dict[str, Any]:
         """Notes what was measured."""
-        entry = {"setting": setting.key, "network": network, "turn": turn, **found}
-        self._known[setting.key, network, turn] = entry
+        entry = {"setting": setting.key, "network": network, "visit": visit, **found}
+        self._known[setting.key, network, visit] = entry
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         return entry
@@ -190,8 +190,9 @@ def measure(
     """Measures the networks in each setting; settings of one file type share the files.
 
     Networks come in an order by chance and settings in turns, so that what else the device does in
-    some seconds or minutes is not taken for what some networks or settings cost. What was disturbed
-    is measured again in further turns, as long as there is time.
+    some seconds or minutes is not taken for what some networks or settings cost. What was
+    disturbed, and what the device was not ready for, is measured in further turns, as long as there
+    is time.
 
     Args:
         device: what runs them.
@@ -208,32 +209,43 @@ def measure(
     runs = min(max(seconds * _RUNS_SHARE / (len(plan) * len(settings)), _RUNS_S[0]), _RUNS_S[1])
     order = jobs(plan, whole, list(groups))
     start = time.monotonic()
-    quiet_s = 0.0
-    for turn in range(_TURNS):
+    quiet, spent = UNKNOWN, 0.0
+    first = unsettled = True
+    while first or (unsettled and spent < 1):
+        unsettled = False
         for count, (network, (runtime, precision)) in enumerate(order):
             spent = (time.monotonic() - start) / seconds
-            if turn == 0 and spent > _FIRST_SHARE and count >= _LEAST_NETWORKS * len(groups):
+            early = count < _LEAST_NETWORKS * len(groups)
+            if first and spent > _FIRST_SHARE and not early:
                 order = order[:count]
                 break
-            if turn > 0 and spent > 1:
+            if not first and spent > 1:
                 break
-            progress(network.name, max(spent, (turn + count / len(order)) / _TURNS), 1.0)
+            progress(network.name, min(spent, 1.0), 1.0)
             members = groups[runtime, precision]
-            open_yet = [one for one in members if not gathered[one].settled(network, quiet_s)]
-            if not open_yet:
+            open_yet = [one for one in members if not gathered[one].settled(network, quiet)]
+            known = {
+                one: journal.get(one, network.name, gathered[one].visits(network))
+                for one in open_yet
+            }
+            asked = [one for one in open_yet if known[one] or early or device.ready(one.threads)]
+            unsettled = unsettled or bool(open_yet)
+            if not asked:
                 continue
             with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
                 path = write_network(
                     network, FORMATS[runtime], Path(folder), quantized=precision == "int8"
                 )
                 view = GraphView(read_graph(path))
-                for setting in open_yet:
-                    entry = journal.get(setting, network.name, turn) or _entry(
-                        device, journal, setting, network.name, turn, path, view, runs
+                for one in asked:
+                    visit = gathered[one].visits(network)
+                    entry = known[one] or _entry(
+                        device, journal, one, network.name, visit, path, view, runs
                     )
-                    gathered[setting].add(network, view, entry)
-        quiet_s = quiet_loop(one for each in gathered.values() for one in each.known())
-    return [gathered[setting].series(setting, whole, quiet_s) for setting in settings]
+                    gathered[one].add(network, view, entry)
+        first = False
+        quiet = quiet_of(one for each in gathered.values() for one in each.known())
+    return [gathered[setting].series(setting, whole, quiet) for setting in settings]
 
 
 class _Gathered:
@@ -250,16 +262,20 @@ class _Gathered:
         """All latencies so far."""
         return [one for latencies in self._latencies.values() for one in latencies]
 
-    def settled(self, network: Network, quiet_loop_s: float) -> bool:
+    def visits(self, network: Network) -> int:
+        """How often it was measured."""
+        return len(self._latencies.get(network.name, ()))
+
+    def settled(self, network: Network, quiet: Quiet) -> bool:
         """Whether it need not be measured again."""
         known = self._latencies.get(network.name, ())
-        return network.name in self._failed or settled(known, quiet_loop_s)
+        return network.name in self._failed or settled(known, quiet)
 
     def add(self, network: Network, view: GraphView, entry: Mapping[str, Any]) -> None:
         if "error" in entry:
             self._failed[network.name] = entry["error"]
             return
-        latency = Latency(entry["seconds"], entry["loop_s"])
+        latency = Latency(entry["seconds"], entry["loop_s"], entry["trip_s"])
         self._latencies.setdefault(network.name, []).append(latency)
         self._version = entry["version"]
         if network.name not in self._networks:
@@ -271,8 +287,8 @@ class _Gathered:
             ]
             self._operators[network.name] = times
 
-    def series(self, setting: Setting, whole: frozenset[str], quiet_loop_s: float) -> Series:
-        best = {name: quietest(known, quiet_loop_s) for name, known in self._latencies.items()}
+    def series(self, setting: Setting, whole: frozenset[str], quiet: Quiet) -> Series:
+        best = {name: quietest(known, quiet) for name, known in self._latencies.items()}
         loops = [one.loop_s for chosen in best.values() for one in chosen]
         usual_s = float(np.median(loops)) if loops else 0.0
         found = tuple(
@@ -281,12 +297,12 @@ class _Gathered:
                 network.family,
                 view,
                 float(np.median([one.at_clock(usual_s) for one in best[name]])),
-                uncertainty=_DOUBT * best[name][0].doubt(quiet_loop_s),
+                uncertainty=_DOUBT * best[name][0].doubt(quiet),
                 parts=tuple(parts(view, self._operators[name])),
             )
             for name, (network, view) in self._networks.items()
         )
-        doubts = [one[0].doubt(quiet_loop_s) for one in best.values()]
+        doubts = [one[0].doubt(quiet) for one in best.values()]
         doubt = float(np.median(doubts)) if doubts else 0.0
         return Series(setting, found, whole, doubt, self._failed, self._version)
 
@@ -296,7 +312,7 @@ def _entry(
     journal: Journal,
     setting: Setting,
     network: str,
-    turn: int,
+    visit: int,
     path: Path,
     view: GraphView,
     runs: float,
@@ -308,17 +324,18 @@ def _entry(
         )
         operators = (
             device.operators(path, runtime=setting.runtime, threads=setting.threads, seconds=runs)
-            if turn == 0
+            if visit == 0
             else []
         )
     except EdgekitError as error:  # one network that a runtime refuses spoils no calibration
-        return journal.add(setting, network, turn, error=error.message)
+        return journal.add(setting, network, visit, error=error.message)
     return journal.add(
         setting,
         network,
-        turn,
+        visit,
         seconds=latency.seconds,
         loop_s=latency.loop_s,
+        trip_s=latency.trip_s,
         operators=[
             ([places[name] for name in one.names if name in places], one.seconds)
             for one in operators

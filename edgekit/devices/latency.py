@@ -1,0 +1,82 @@
+"""Latencies, and which of them nothing disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+_QUIET = 1.1  # times the shortest loop: it varies a little
+_NEAR = 1.8  # times the shortest way: cores beyond it share no cache
+_RARELY = 50  # the shortest loops in so many are luck
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """What a device shows that nothing disturbs, in seconds; 0: unknown.
+
+    Attributes:
+        loop_s: time of a loop of known length.
+        trip_s: a value's way from one core to another and back.
+    """
+
+    loop_s: float = 0.0
+    trip_s: float = 0.0
+
+
+UNKNOWN = Quiet()
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one inference.
+
+    Attributes:
+        seconds: first quartile of the runs that count.
+        loop_s: mean time of a loop of known length around these runs: the longer, the more else
+            ran on the core.
+        trip_s: of runs on several cores, a value's way from one to another and back: virtual cores
+            are near each other at one time and far at another.
+    """
+
+    seconds: float
+    loop_s: float = 0.0
+    trip_s: float = 0.0
+
+    def doubt(self, quiet: Quiet) -> float:
+        """How much slower than on a quiet device the loop or the way was; 0: hardly."""
+        loop = self.loop_s / quiet.loop_s - _QUIET if quiet.loop_s else 0.0
+        trip = 0.0 if near(self.trip_s, quiet.trip_s) else self.trip_s / quiet.trip_s - 1
+        return max(0.0, loop, trip)
+
+    def at_clock(self, loop_s: float) -> float:
+        """The time at the clock at which the loop takes `loop_s`, in seconds."""
+        if not loop_s or not self.loop_s:
+            return self.seconds
+        return self.seconds * min(_QUIET, max(1 / _QUIET, loop_s / self.loop_s))
+
+
+def near(trip_s: float, shortest_s: float) -> bool:
+    """Whether cores are as near each other as they can be, as far as is known."""
+    return not shortest_s or trip_s < _NEAR * shortest_s
+
+
+def quiet_of(latencies: Iterable[Latency]) -> Quiet:
+    """What was hardly ever shorter."""
+    known = list(latencies)
+    loops, trips = ([getattr(one, name) for one in known] for name in ("loop_s", "trip_s"))
+    return Quiet(_rare(loops), _rare([time for time in trips if time]))
+
+
+def _rare(times: Collection[float]) -> float:
+    return sorted(times)[len(times) // _RARELY] if times else 0.0
+
+
+def settled(latencies: Iterable[Latency], quiet: Quiet) -> bool:
+    """Whether one of a file's latencies is in no doubt, so that no more are needed."""
+    return any(not one.doubt(quiet) for one in latencies)
+
+
+def quietest(latencies: Sequence[Latency], quiet: Quiet) -> list[Latency]:
+    """Those of a file's latencies that were disturbed least."""
+    least = min(one.doubt(quiet) for one in latencies)
+    return [one for one in latencies if one.doubt(quiet) <= least]
