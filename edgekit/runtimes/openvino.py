@@ -21,6 +21,9 @@ _NOT_RUN = ("Const", "Input", "Output")
 _OFTEN_IN_PLACE = ("Reshape", "Reorder", "Concatenation", "Split")  # then they take no time
 _CUT_OFF = 0.5  # on average: whole microseconds are told
 
+MeanTimes = Mapping[int, tuple[tuple[str, ...], int]]
+"""Names of the file's operators that one computes and whole microseconds, by order of running."""
+
 
 def compile_options(threads: int) -> dict[str, Any]:
     """How the CPU plugin is told to compute what the file says.
@@ -104,18 +107,17 @@ class OpenVinoSession(Session):
         infer: Callable[[], object] = self._request.infer  # inputs stay where they were copied to
         return infer
 
-    def operators(self) -> list[OperatorTime]:
-        """Times of operators, of a session that keeps them."""
-        found = []
+    def mean_times(self) -> MeanTimes:
+        """Mean times of operators in all runs so far, of a session that keeps them."""
+        found = {}
         for node in self._compiled.get_runtime_model().get_ordered_ops():
             facts = {key: str(node.rt_info[key].astype(str)) for key in _FACTS}
             told = facts["execTimeMcs"].isdecimal()  # nothing is told of less than a microsecond
             if facts["layerType"] in (_NOT_RUN if told else _NOT_RUN + _OFTEN_IN_PLACE):
                 continue
             names = tuple(filter(None, facts["originalLayersNames"].split(",")))
-            seconds = 1e-6 * ((int(facts["execTimeMcs"]) if told else 0) + _CUT_OFF)
-            found.append((int(facts["execOrder"]), OperatorTime(names, seconds)))
-        return [time for _, time in sorted(found, key=lambda one: one[0])]
+            found[int(facts["execOrder"])] = names, int(facts["execTimeMcs"]) if told else 0
+        return found
 
     def close(self) -> None:
         """Frees the compiled model."""
@@ -125,8 +127,28 @@ class OpenVinoSession(Session):
 def profiled(path: Path, *, threads: int, seconds: float, inputs: Inputs) -> list[OperatorTime]:
     """See `edgekit.runtimes.operators.operator_times`."""
     with OpenVinoSession(path, threads=threads, profile=True) as session:
-        repeat_for(session.prepared(inputs(session.inputs)), seconds)
-        return session.operators()
+        run = session.prepared(inputs(session.inputs))
+        first = session.mean_times()
+        runs = repeat_for(run, seconds)
+        return later_times(first, session.mean_times(), runs)
+
+
+def later_times(first: MeanTimes, mean: MeanTimes, runs: int) -> list[OperatorTime]:
+    """Times of operators in the runs after the first, in their order.
+
+    In the first one kernels are compiled and weights packed, a thousand times what some take later.
+
+    Args:
+        first: times of the first run.
+        mean: of it and the later ones.
+        runs: how many later ones there were.
+    """
+    found = []
+    for order, (names, microseconds) in sorted(mean.items()):
+        _, before = first.get(order, (names, 0))
+        later = microseconds + _CUT_OFF + (microseconds - before) / runs
+        found.append(OperatorTime(names, 1e-6 * max(later, _CUT_OFF)))
+    return found
 
 
 def _info(port: Any) -> TensorInfo:
