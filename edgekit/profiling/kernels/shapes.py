@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgekit.graph.types import Tensor
+from edgekit.graph.types import Op, Tensor
 from edgekit.profiling.links import WEIGHTED
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, kernel_sides
@@ -21,6 +21,7 @@ FEATURE_VERSION = 3
 _COMPANY = "company"
 _FEW_OPERATORS, _MANY_OPERATORS = 25, 300
 _LEAST = 1e-3
+_LONG_RUN = 4096  # values: what begins a row is nothing beside them
 _TILE = 16  # float32 values in the widest vector of a CPU
 
 
@@ -37,10 +38,11 @@ class KernelShape:
             (n), groups, taps of a filter, values read over values multiplied (the stride shows in
             it), columns computed over wanted where tiles are 16 wide, and the largest divisor of
             16 in the columns and in the channels. Others: values written, values read over
-            written, length of the last axis, values of the smallest input over written, and 1 or
-            multiplications over written. Last, in both: 1 and values that change their layout for
-            its sake over those written, 1 and the steps that the kernel computes of each value
-            beside its own, 2 if it reads integers with a zero point, and how many operators run
+            written, length of the last axis, values of the smallest input over written, 1 or
+            multiplications over written, and how many values in a row an operation value by value
+            computes before an operand is repeated. Last, in both: 1 and values that change their
+            layout for its sake over those written, 1 and the steps that the kernel computes of each
+            value beside its own, 2 if it reads integers with a zero point, and how many operators run
             with it, where more than a few.
             `WEIGHTS`, what fetching them costs: MB of weights in the whole network, which decide
             what caches hold.
@@ -70,7 +72,7 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
         smallest = max(1, min((t.elements for t in sources), default=1))
         deep = max(1.0, work.macs / written)
         features: tuple[float, ...] = (written, read / written, inner, smallest / written, deep)
-        features += around
+        features += (_run(view, op), *around)
         return KernelShape(view.fusion.names.get(op.index, op.name) + suffix, features)
     name: str = "transposed" if any(word in op.name for word in _TRANSPOSED) else op.kind
     if name in ("dense", "matmul"):
@@ -140,3 +142,38 @@ def _inner(view: GraphView, tensors: list[Tensor]) -> int:
         return 1
     first = view.graph.format != "tflite" and len(shape) == 4
     return shape[1 if first else -1] or 1
+
+
+def _run(view: GraphView, op: Op) -> int:
+    """How many values one loop over the last axes computes, before an operand is repeated.
+
+    `_LONG_RUN` at most, and for whatever else than an operation value by value: images with the
+    channels last and a factor for each of three channels are computed by threes.
+    """
+    if op.kind != "elementwise" or not op.outputs:
+        return _LONG_RUN
+    written = _sizes(view.tensors(op.outputs)[0])
+    operands = [_sizes(tensor) for tensor in view.tensors(op.inputs)]
+    if not all(_fills(operand, written) for operand in operands):
+        return _LONG_RUN
+    operands = [(1,) * (len(written) - len(operand)) + operand for operand in operands]
+    length, before = 1, None
+    for axis in reversed(range(len(written))):
+        repeated = [operand[axis] == 1 for operand in operands]
+        if written[axis] == 1:
+            continue
+        if before not in (None, repeated):
+            return min(length, _LONG_RUN)
+        before = repeated
+        length *= written[axis]
+    return _LONG_RUN
+
+
+def _sizes(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(size or 1 for size in tensor.shape)
+
+
+def _fills(operand: tuple[int, ...], written: tuple[int, ...]) -> bool:
+    """Whether an operand has the shape of what is written, or is repeated along whole axes."""
+    pairs = zip(reversed(operand), reversed(written), strict=False)
+    return len(operand) <= len(written) and all(one in (1, other) for one, other in pairs)
