@@ -78,7 +78,9 @@ def test_onnxruntime_changes_layouts_about_as_often(name: str, tmp_path: Path) -
     assert found == pytest.approx(changes, abs=1 + changes // 5)
 
 
-@pytest.mark.parametrize("name", ["mobilenet-0", "resnet-0", "nasnet-0", "max_pool-0"])
+@pytest.mark.parametrize(
+    "name", ["mobilenet-0", "resnet-0", "inception-0", "nasnet-0", "max_pool-0"]
+)
 def test_onnxruntime_moves_channels_of_integers_as_often(name: str, tmp_path: Path) -> None:
     path = _written(name, "onnx", tmp_path, quantized=True)
     moved = GraphView(read_graph(path)).fusion.moved

@@ -13,6 +13,7 @@ from edgekit.graph.types import Op
 from edgekit.profiling.links import Links
 
 _LAST, _FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+_CONVOLUTIONS = frozenset({"conv", "pointwise", "depthwise"})
 _POOLS = frozenset({"MaxPool", "AveragePool"})
 
 
@@ -55,14 +56,38 @@ class ChannelsLast:
         elif order == _LAST:
             if {*op.inputs[:1]} <= self._last:
                 self.free.add(op.index)
-        elif op.kind in ("conv", "pointwise", "depthwise") and integer:
+        elif op.kind in _CONVOLUTIONS and integer:
             self._wanted(op, [one for one in images if one not in self._last])
             self._last |= {*op.outputs}
-        elif (op.name in _POOLS and not (integer and op.name == "MaxPool")) or order:
+        elif order or (op.name in _POOLS and not self._pools_last(op, integer)):
             self._wanted(op, [one for one in images if one in self._last])
         elif any(one in self._last - self._both for one in images):
             self._wanted(op, [one for one in images if one not in self._last])
             self._last |= {one for one in op.outputs if self._is_image(one)}
+
+    def _pools_last(self, op: Op, integer: bool) -> bool:
+        """Whether a pool reads channels last: means of integers if a convolution comes later.
+
+        Only there a transposition comes that the one before them can meet.
+        """
+        if not integer or op.name == "MaxPool":
+            return integer
+        waiting, seen = [op], {op.index}
+        while waiting:
+            outputs = waiting.pop().outputs
+            for reader in (r for out in outputs for r in self._links.consumers.get(out, [])):
+                if reader.kind in _CONVOLUTIONS and self._is_integer(reader):
+                    return True
+                if reader.index not in seen and self._passes(reader):
+                    seen.add(reader.index)
+                    waiting.append(reader)
+        return False
+
+    def _passes(self, op: Op) -> bool:
+        """Whether an operator does not mind the order of channels."""
+        if op.name in _POOLS:
+            return self._is_integer(op)
+        return op.kind in ("elementwise", "activation", "quantize") or op.name in ("Concat", "Pad")
 
     def _wanted(self, op: Op, images: list[int]) -> None:
         """Moves images, each at most once."""

@@ -42,8 +42,8 @@ class KernelShape:
             multiplications over written, and how many values in a row an operation value by value
             computes before an operand is repeated. Last, in both: 1 and values that change their
             layout for its sake over those written, 1 and the steps that the kernel computes of each
-            value beside its own, 2 if it reads integers with a zero point, and how many operators run
-            with it, where more than a few.
+            value beside its own, 2 if it reads integers with a zero point, and how many operators
+            run with it, where more than a few.
             `WEIGHTS`, what fetching them costs: MB of weights in the whole network, which decide
             what caches hold.
     """
