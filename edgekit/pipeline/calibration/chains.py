@@ -18,6 +18,7 @@ _STEM_SIDES = (224, 160, 96, 299)
 # Networks have about this many channels over the side of the map.
 _CHANNELS_PER_SIDE = (600.0, 16000.0)
 _ODD = 0.3  # of the convolutions have any number of channels
+_UNEVEN = 0.25  # of other maps have no multiple of eight
 _MACS = (2e4, 2e9)  # of one operator
 _CHAIN_MACS = 6e7
 _LONGEST = 10
@@ -38,6 +39,7 @@ def chains(generator: np.random.Generator) -> Iterator[Network]:
     yield from _dense(generator, 28)
     yield from _stems(generator)
     yield from _strided(generator, 16)
+    yield from _expansions(generator)
     yield from _elementwise(generator)
     yield from _moving(generator)
     yield from _products(generator, 8)
@@ -175,6 +177,18 @@ def _strided(generator: np.random.Generator, count: int) -> Iterator[Network]:
         yield network
 
 
+def _expansions(generator: np.random.Generator) -> Iterator[Network]:
+    """Shallow pointwise convolutions to six times the channels, limited, and back."""
+    for number, side in enumerate((112, 75, 56, 40, 28, 20, 14, 7)):
+        channels = _width(generator, max(8, 600 / side), max(24, 1200 / side))
+        network = Network(f"expansion-{number}", (1, side, side, channels), "expansion")
+        last = 0
+        for _ in range(2):
+            last = network.conv(last, 6 * channels, 1, 1, "relu6")
+            last = network.conv(last, channels, 1, 1, "none")
+        yield network
+
+
 def _grouped(generator: np.random.Generator, count: int) -> Iterator[Network]:
     for made in range(count):
         groups, side = int(generator.choice((2, 4, 8, 32))), _side(generator)
@@ -190,7 +204,8 @@ def _plane(generator: np.random.Generator) -> tuple[int, int]:
     """Side and channels of a tensor between 4 thousand and 1.5 million values."""
     side = _side(generator)
     wanted = _log_uniform(generator, 4e3, 1.5e6)
-    channels = round(wanted / side**2 / 8) * 8
+    step = 1 if generator.random() < _UNEVEN else 8
+    channels = round(wanted / side**2 / step) * step
     return side, min(2048, max(8, channels))
 
 

@@ -144,7 +144,7 @@ def _inception(network: Network, generator: np.random.Generator) -> int:
 
 
 def _nasnet(network: Network, generator: np.random.Generator) -> int:
-    channels = _width(generator, 16, 48)
+    channels = 4 * int(generator.integers(3, 13))
     last = network.conv(0, channels, 3, 2, "none", valid=True)
     for block in range(3):
         last = blocks.cell(network, last, channels)
@@ -186,8 +186,8 @@ def _deep(number: int, generator: np.random.Generator) -> Network:
     return network
 
 
-def _growing(network: Network, last: int, _channels: int) -> int:
-    return blocks.dense(network, last, 16)
+def _growing(network: Network, last: int, channels: int) -> int:
+    return blocks.dense(network, last, 32 if channels > 32 else 16)
 
 
 _DEEP_BLOCKS: tuple[Callable[[Network, int, int], int], ...] = (

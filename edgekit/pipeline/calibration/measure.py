@@ -45,7 +45,7 @@ _UNSIGNED = {
     "stem", "colors", "add", "concat", "mean", "pool", "softmax", "logistic", "resize", "split",
 }  # fmt: skip
 _EVERY = 4
-_EARLY = 0.4  # where in the order the last composite comes
+_EARLY = 0.3  # where in the order the last composite comes
 _MANY = 12  # chains of a sort; all of one with fewer come earlier
 _TOLD = 1.6  # times later comes a chain where a profiler tells the times of composites' operators
 _NUMBER = re.compile(r"-\d+")
