@@ -33,7 +33,7 @@ from edgekit.base.child import Worker
 from edgekit.base.errors import EdgekitError
 from edgekit.base.files import write_json, write_text
 from edgekit.devices.device import LocalDevice
-from edgekit.devices.latency import UNKNOWN, Latency, quiet_of, quietest, settled
+from edgekit.devices.latency import UNKNOWN, Latency, quiet_of, settled
 from edgekit.export.base import ExportJob
 from edgekit.export.exporter import derive_from_tflite, export
 from edgekit.graph.read import read_graph
@@ -68,7 +68,8 @@ networks of its own; none of these files was among them. Both take the runs besi
 known length was not slowed on any core in use: other programs, and other virtual machines on the
 same physical core, make runs up to twice as slow. Runs of two threads are those in which the two
 cores were near each other: a hypervisor moves a virtual machine's cores, and where they share no
-cache, small networks take up to twice as long. What was disturbed is measured again.
+cache, small networks take up to twice as long. What was disturbed is measured again for a quarter
+of an hour, and left out if it always was.
 Twelve keras.applications networks with random weights, and the files of the shared models that run
 without an accelerator; int8 ONNX and OpenVINO files are derived from the .tflite files.
 |predicted / measured - 1|; coverage of the 10th to 90th percentile interval."""
@@ -220,18 +221,18 @@ def found(cache: Path) -> Iterator[Path]:
 def measured(files: Sequence[Path], threads: Sequence[int], seconds: float) -> Times:
     """Latencies in seconds of each file and number of threads, in turns with the others.
 
-    What was disturbed is measured again for a quarter of an hour.
+    What was disturbed is measured again for a quarter of an hour; what always was is left out.
     """
     known: dict[tuple[Path, int], list[Latency]] = defaultdict(list)
     skipped: set[Path] = set()
-    quiet = UNKNOWN
+    quiet = dict.fromkeys(threads, UNKNOWN)
     start = time.monotonic()
     with closing(LocalDevice()) as device:
         while True:
             late = time.monotonic() - start > _PATIENCE_S
             for path, count in product(files, threads):
                 before = known[path, count]
-                if path in skipped or (before and (late or settled(before, quiet))):
+                if path in skipped or (before and (late or settled(before, quiet[count]))):
                     continue
                 if not late and not device.ready(count):
                     continue
@@ -244,15 +245,23 @@ def measured(files: Sequence[Path], threads: Sequence[int], seconds: float) -> T
                 except EdgekitError as error:
                     print(f"not measured: {path.name}: {error.message[:160]}")
                     skipped.add(path)
-            quiet = quiet_of(chain.from_iterable(known.values()))
-            runnable = [found for (path, _), found in known.items() if path not in skipped]
-            if late or all(settled(found, quiet) for found in runnable):
+            for count in quiet:
+                alike = (found for (_, own), found in known.items() if own == count)
+                quiet[count] = quiet_of(chain.from_iterable(alike))
+            doubtful = [
+                f"{path.name}, {count} threads"
+                for (path, count), found in known.items()
+                if path not in skipped and not settled(found, quiet[count])
+            ]
+            if late or not doubtful:
                 break
             time.sleep(_PAUSE_S)
+    for line in doubtful:
+        print(f"never measured undisturbed, left out: {line}")
     return {
-        key: median(one.seconds for one in quietest(found, quiet))
+        key: median(one.seconds for one in found if not one.doubt(quiet[key[1]]))
         for key, found in known.items()
-        if found
+        if settled(found, quiet[key[1]])
     }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 _QUIET = 1.1  # times the shortest loop: it varies a little
 _NEAR = 1.8  # times the shortest way: cores beyond it share no cache
+_SHARED = 0.5  # power of the loop's slowness; medians of 0.46 to 0.66 were seen on one machine
 _RARELY = 50  # the shortest loops in so many are luck
 
 
@@ -49,10 +51,16 @@ class Latency:
         return max(0.0, loop, trip)
 
     def at_clock(self, loop_s: float) -> float:
-        """The time at the clock at which the loop takes `loop_s`, in seconds."""
+        """The time at the clock at which the loop takes `loop_s`, in seconds.
+
+        What is left of the loop's time is another's share of the core, which slows inferences less
+        than the loop.
+        """
         if not loop_s or not self.loop_s:
             return self.seconds
-        return self.seconds * min(_QUIET, max(1 / _QUIET, loop_s / self.loop_s))
+        slower = self.loop_s / loop_s
+        clock = min(_QUIET, max(1 / _QUIET, slower))
+        return self.seconds / (clock * math.pow(max(1.0, slower / clock), _SHARED))
 
 
 def near(trip_s: float, shortest_s: float) -> bool:

@@ -152,6 +152,7 @@ class Journal:
     def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
         self._path = path
         self._known: dict[tuple[str, str, int], dict[str, Any]] = {}
+        self._start = time.monotonic()
         first = json.dumps({"head": head}, sort_keys=True)
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         if not lines or lines[0] != first:
@@ -161,6 +162,12 @@ class Journal:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # the last may be cut off
                 entry = json.loads(line)
                 self._known[entry["setting"], entry["network"], entry["visit"]] = entry
+        self._start -= max((entry["spent"] for entry in self._known.values()), default=0.0)
+
+    @property
+    def spent(self) -> float:
+        """Seconds since it was begun, of all runs that wrote it."""
+        return time.monotonic() - self._start
 
     def get(self, setting: Setting, network: str, visit: int) -> dict[str, Any] | None:
         """What is known of a network."""
@@ -168,7 +175,8 @@ class Journal:
 
     def add(self, setting: Setting, network: str, visit: int, **found: Any) -> dict[str, Any]:
         """Notes what was measured."""
-        entry = {"setting": setting.key, "network": network, "visit": visit, **found}
+        what = {"setting": setting.key, "network": network, "visit": visit}
+        entry = {**what, "spent": round(self.spent, 1), **found}
         self._known[setting.key, network, visit] = entry
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
@@ -208,28 +216,34 @@ def measure(
     gathered = {setting: _Gathered() for setting in settings}
     runs = min(max(seconds * _RUNS_SHARE / (len(plan) * len(settings)), _RUNS_S[0]), _RUNS_S[1])
     order = jobs(plan, whole, list(groups))
-    start = time.monotonic()
-    quiet, spent = UNKNOWN, 0.0
-    first = unsettled = True
-    while first or (unsettled and spent < 1):
-        unsettled = False
+    quiet, spent = dict.fromkeys((one.threads for one in settings), UNKNOWN), 0.0
+    first = unsettled = remembered = True
+    while remembered or (unsettled and spent < 1):
+        begun, unsettled, remembered = [], False, False
         for count, (network, (runtime, precision)) in enumerate(order):
-            spent = (time.monotonic() - start) / seconds
-            early = count < _LEAST_NETWORKS * len(groups)
-            if first and spent > _FIRST_SHARE and not early:
-                order = order[:count]
-                break
-            if not first and spent > 1:
-                break
+            spent = journal.spent / seconds
+            needed = first and count < _LEAST_NETWORKS * len(groups)
+            late = spent > (_FIRST_SHARE if first else 1) and not needed
             progress(network.name, min(spent, 1.0), 1.0)
-            members = groups[runtime, precision]
-            open_yet = [one for one in members if not gathered[one].settled(network, quiet)]
+            open_yet = [
+                one
+                for one in groups[runtime, precision]
+                if not gathered[one].settled(network, quiet[one.threads])
+            ]
             known = {
                 one: journal.get(one, network.name, gathered[one].visits(network))
                 for one in open_yet
             }
-            asked = [one for one in open_yet if known[one] or early or device.ready(one.threads)]
+            if late and not any(known.values()):
+                continue
+            begun.append((network, (runtime, precision)))
             unsettled = unsettled or bool(open_yet)
+            remembered = remembered or any(known.values())
+            asked = [
+                one
+                for one in open_yet
+                if known[one] or needed or (not late and device.ready(one.threads))
+            ]
             if not asked:
                 continue
             with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
@@ -243,9 +257,11 @@ def measure(
                         device, journal, one, network.name, visit, path, view, runs
                     )
                     gathered[one].add(network, view, entry)
-        first = False
-        quiet = quiet_of(one for each in gathered.values() for one in each.known())
-    return [gathered[setting].series(setting, whole, quiet) for setting in settings]
+        first, order = False, begun
+        for threads in quiet:
+            alike = [each for setting, each in gathered.items() if setting.threads == threads]
+            quiet[threads] = quiet_of(one for each in alike for one in each.known())
+    return [gathered[one].series(one, whole, quiet[one.threads]) for one in settings]
 
 
 class _Gathered:
@@ -289,8 +305,9 @@ class _Gathered:
 
     def series(self, setting: Setting, whole: frozenset[str], quiet: Quiet) -> Series:
         best = {name: quietest(known, quiet) for name, known in self._latencies.items()}
-        loops = [one.loop_s for chosen in best.values() for one in chosen]
-        usual_s = float(np.median(loops)) if loops else 0.0
+        chosen = [one for group in best.values() for one in group]
+        loops = [one.loop_s for one in chosen if not one.doubt(quiet)]
+        usual_s = float(np.median(loops)) if loops else quiet.loop_s
         found = tuple(
             Observation(
                 name,
