@@ -33,7 +33,7 @@ from edgekit.base.child import Worker
 from edgekit.base.errors import EdgekitError
 from edgekit.base.files import write_json, write_text
 from edgekit.devices.device import LocalDevice
-from edgekit.devices.latency import UNKNOWN, Latency, quiet_of, settled
+from edgekit.devices.latency import UNKNOWN, Latency, quiet_of, quietest, settled
 from edgekit.export.base import ExportJob
 from edgekit.export.exporter import derive_from_tflite, export
 from edgekit.graph.read import read_graph
@@ -259,7 +259,7 @@ def measured(files: Sequence[Path], threads: Sequence[int], seconds: float) -> T
     for line in doubtful:
         print(f"never measured undisturbed, left out: {line}")
     return {
-        key: median(one.seconds for one in found if not one.doubt(quiet[key[1]]))
+        key: median(one.seconds for one in quietest(found, quiet[key[1]]))
         for key, found in known.items()
         if settled(found, quiet[key[1]])
     }

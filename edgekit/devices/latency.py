@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 _QUIET = 1.1  # times the shortest loop: it varies a little
 _NEAR = 1.8  # times the shortest way: cores beyond it share no cache
-_SHARED = 0.5  # power of the loop's slowness; medians of 0.46 to 0.66 were seen on one machine
+# Powers of the loop's slowness, of one thread and of several, which wait for the slowest: medians
+# of 0.46 to 0.66 and of 0.8 to 1 were seen on one machine.
+_SHARED = (0.5, 0.9)
+_AGREED = 1.1  # times the shortest
 _RARELY = 50  # the shortest loops in so many are luck
 
 
@@ -53,14 +56,15 @@ class Latency:
     def at_clock(self, loop_s: float) -> float:
         """The time at the clock at which the loop takes `loop_s`, in seconds.
 
-        What is left of the loop's time is another's share of the core, which slows inferences less
-        than the loop.
+        What is left of the loop's time is another's share of the core, which slows inferences
+        mostly less than the loop.
         """
         if not loop_s or not self.loop_s:
             return self.seconds
         slower = self.loop_s / loop_s
         clock = min(_QUIET, max(1 / _QUIET, slower))
-        return self.seconds / (clock * math.pow(max(1.0, slower / clock), _SHARED))
+        shared = math.pow(max(1.0, slower / clock), _SHARED[self.trip_s > 0])
+        return self.seconds / (clock * shared)
 
 
 def near(trip_s: float, shortest_s: float) -> bool:
@@ -79,12 +83,22 @@ def _rare(times: Collection[float]) -> float:
     return sorted(times)[len(times) // _RARELY] if times else 0.0
 
 
-def settled(latencies: Iterable[Latency], quiet: Quiet) -> bool:
-    """Whether one of a file's latencies is in no doubt, so that no more are needed."""
-    return any(not one.doubt(quiet) for one in latencies)
+def settled(latencies: Sequence[Latency], quiet: Quiet) -> bool:
+    """Whether no more of a file's latencies are needed.
+
+    One of them is in no doubt; of runs on several cores two are, and agree: at times a hypervisor
+    runs two virtual cores in turns, and neither the loop nor the way tells it.
+    """
+    sure = [one for one in latencies if not one.doubt(quiet)]
+    needed = 2 if any(one.trip_s for one in sure) else 1
+    return len(quietest(sure, quiet)) >= needed
 
 
 def quietest(latencies: Sequence[Latency], quiet: Quiet) -> list[Latency]:
-    """Those of a file's latencies that were disturbed least."""
-    least = min(one.doubt(quiet) for one in latencies)
-    return [one for one in latencies if one.doubt(quiet) <= least]
+    """Those of a file's latencies that were disturbed least; on several cores, the shortest."""
+    least = min((one.doubt(quiet) for one in latencies), default=0.0)
+    found = [one for one in latencies if one.doubt(quiet) <= least]
+    if not any(one.trip_s for one in found):
+        return found
+    shortest = min(one.seconds for one in found)
+    return [one for one in found if one.seconds <= _AGREED * shortest]

@@ -151,6 +151,12 @@ def test_runs_on_cores_that_share_no_cache_are_in_doubt() -> None:
     assert not Latency(1.0, 1e-6).doubt(quiet)  # of one thread
     assert not settled([far], quiet)
     assert quietest([far, near], quiet) == [near]
+    alike, slow = Latency(1.05, 1e-6, 2.6e-7), Latency(1.9, 1e-6, 2.6e-7)  # cores run in turns
+    assert not settled([near], quiet)
+    assert not settled([near, slow], quiet)
+    assert settled([near, slow, alike], quiet)
+    assert quietest([near, slow, alike], quiet) == [near, alike]
+    assert settled([Latency(1.0, 1e-6)], quiet)
 
 
 @pytest.mark.skipif(len(cores_in_use(64)) < 2, reason="cores cannot be chosen, or there is one")

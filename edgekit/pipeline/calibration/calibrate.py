@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ def calibrate(
         series = measure(opened, settings, seconds=60 * minutes, journal=journal, progress=progress)
         progress("fitting", 1.0, 1.0)
     versions = {one.setting.runtime: one.version for one in series}
-    fits = {one.setting: _fitted(one) for one in series}
+    fits = _fits(series)
     target = _target(name, host, settings, fits, versions)
     text = target_text(target)
     parse_target(text, str(output))
@@ -170,30 +170,59 @@ def _check(host: Machine, threads: Sequence[int], *, busy: bool) -> None:
 _Fit = tuple[KernelCosts, PredictionError | None]
 
 
-def _fitted(series: Series) -> _Fit:
-    if not series.observations:
-        reason = next(iter(series.failed.values()), "no network was measured")
-        raise ToolError(f"{series.setting.key}: nothing could be measured", hint=reason)
-    costs, scales = fit_kernels(series.observations, source=_SOURCE)
-    return costs, _error(series, scales)
+def _fits(series: Sequence[Series]) -> dict[Setting, _Fit]:
+    """Costs of each setting, and their errors on composites left out."""
+    found: dict[Setting, _Fit] = {}
+    groups: dict[tuple[str, Precision], list[Series]] = {}
+    for one in sorted(series, key=lambda each: each.setting.threads):
+        groups.setdefault((one.setting.runtime, one.setting.precision), []).append(one)
+    for group in groups.values():
+        fitted = _together(group, [{}] * len(group))
+        residuals = _residuals(group, [scales for _, scales in fitted])
+        for one, (costs, _), own in zip(group, fitted, residuals, strict=True):
+            found[one.setting] = costs, _error(own) if len(own) >= _LEAST_COMPOSITES else None
+    return found
 
 
-def _error(series: Series, scales: Scales) -> PredictionError | None:
-    """Errors on composites, a share of whose families is left out in turn; None: too few."""
-    own = [one for one in series.observations if one.name in series.composites]
-    families = sorted({one.family for one in own})
-    if len(own) < _LEAST_COMPOSITES or len(families) < _FOLDS:
-        return None
-    residuals = []
-    for fold in range(_FOLDS):
+def _together(
+    group: Sequence[Series], scales: Sequence[Scales], out: Collection[str] = ()
+) -> list[tuple[KernelCosts, Scales]]:
+    """Fits of a runtime's numbers of threads: what the fewest take tells of what more take.
+
+    Args:
+        group: by threads, the fewest first.
+        scales: of each; none: to be found.
+        out: families left out.
+    """
+    found: list[tuple[KernelCosts, Scales]] = []
+    for one, known in zip(group, scales, strict=True):
+        kept = [each for each in one.observations if each.family not in out]
+        if not kept:
+            reason = next(iter(one.failed.values()), "no network was measured")
+            raise ToolError(f"{one.setting.key}: nothing could be measured", hint=reason)
+        base = found[0][0] if found else None
+        found.append(fit_kernels(kept, source=_SOURCE, scales=known or None, base=base))
+    return found
+
+
+def _residuals(group: Sequence[Series], scales: Sequence[Scales]) -> list[list[Residual]]:
+    """Of composites, a share of whose families is left out in turn."""
+    own = [[one for one in each.observations if one.name in each.composites] for each in group]
+    families = sorted({one.family for members in own for one in members})
+    found: list[list[Residual]] = [[] for _ in group]
+    for fold in range(_FOLDS if len(families) >= _FOLDS else 0):
         out = set(families[fold::_FOLDS])
-        kept = [one for one in series.observations if one.family not in out]
-        costs, _ = fit_kernels(kept, source=_SOURCE, scales=scales)
-        residuals += [
-            Residual(one.name, one.family, one.seconds / predict_seconds(one, costs))
-            for one in own
-            if one.family in out
-        ]
+        fitted = _together(group, scales, out)
+        for residuals, members, (costs, _) in zip(found, own, fitted, strict=True):
+            residuals += [
+                Residual(one.name, one.family, one.seconds / predict_seconds(one, costs))
+                for one in members
+                if one.family in out
+            ]
+    return found
+
+
+def _error(residuals: Sequence[Residual]) -> PredictionError:
     low, high = interval([residual.ratio for residual in residuals])
     return PredictionError(
         median_pct=rounded(median_pct(residuals)),

@@ -53,6 +53,7 @@ _RUNS_SHARE = 0.15  # of the time; the rest writes and loads files, and waits fo
 _RUNS_S = (0.004, 0.2)  # of one network
 _FIRST_SHARE = 0.7  # of the time is for the first turn
 _DOUBT = 0.5  # relative uncertainty of a latency, over how much it is in doubt
+_ALONE = 0.1  # of one on several cores that no other agrees with
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,8 @@ class _Gathered:
                 network.family,
                 view,
                 float(np.median([one.at_clock(usual_s) for one in best[name]])),
-                uncertainty=_DOUBT * best[name][0].doubt(quiet),
+                uncertainty=_DOUBT * best[name][0].doubt(quiet)
+                + _ALONE * (len(best[name]) <= (setting.threads > 1)),
                 parts=tuple(parts(view, self._operators[name])),
             )
             for name, (network, view) in self._networks.items()

@@ -19,6 +19,7 @@ import numpy as np
 
 from edgekit.profiling.cost import kernel_terms, op_time
 from edgekit.profiling.fit.attribution import Part
+from edgekit.profiling.fit.composition import composed, with_factors
 from edgekit.profiling.fit.factors import Problem, Row, Scales, far_apart
 from edgekit.profiling.fit.fitted import rounded
 from edgekit.profiling.fit.least_squares import non_negative
@@ -85,7 +86,11 @@ class Observation:
 
 
 def fit_kernels(
-    observations: Sequence[Observation], *, source: str, scales: Scales | None = None
+    observations: Sequence[Observation],
+    *,
+    source: str,
+    scales: Scales | None = None,
+    base: KernelCosts | None = None,
 ) -> tuple[KernelCosts, Scales]:
     """Fits linear costs and the table of factors on them.
 
@@ -93,6 +98,7 @@ def fit_kernels(
         observations: networks and latencies.
         source: id of the source, for the costs.
         scales: of the prior; None: those with the largest evidence, each in turn.
+        base: costs of the same runtime with fewer threads; the fit finds factors on these.
 
     Raises:
         ValueError: there is no observation.
@@ -100,8 +106,9 @@ def fit_kernels(
     """
     if not observations:
         raise ValueError("a fit needs observations")
-    linear = _linear_costs(observations, source)
-    problem = Problem(rows(observations, linear))
+    linear = base or _linear_costs(observations, source)
+    measured, under = rows(observations, linear), linear.kernels
+    problem = Problem(with_factors(measured, under) if under else measured)
     wanted = scales is None
     scales = scales or problem.first_scales()
     logs = problem.solve(scales)
@@ -111,7 +118,8 @@ def fit_kernels(
             scales = problem.better_scales(scales, logs)
         logs = problem.solve(scales)
     table = problem.table(logs, scales)
-    return linear.model_copy(update={"kernels": table}), scales
+    found = {"kernels": composed(under, table) if under else table}
+    return linear.model_copy(update={**found, "measurements": len(observations)}), scales
 
 
 def predict_seconds(observation: Observation, costs: KernelCosts) -> float:

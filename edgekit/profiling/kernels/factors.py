@@ -68,13 +68,13 @@ def factors(
     weights = {key: _weights(view, table) for key, table in distinct.items()}
     for (key, kernel), members in groups.items():
         table = tables[members[0]]
-        known = _rows(table, kernel) if table else None
+        known = rows_of(table, kernel) if table else None
         features = len(shapes[members[0]].features)
         if table is None or known is None or len(known.rows[0]) - 1 != features:
             for index in members:
                 found[index] = Factor(1.0, weights[key], f"no measured kernel of {kernel}")
             continue
-        values, far = _looked_up(table, known, [shapes[index] for index in members])
+        values, far = looked_up(table, known, [shapes[index] for index in members])
         for index, value, odd in zip(members, values, far, strict=True):
             reason = f"no measured {kernel} kernel is near its shape" if odd else None
             found[index] = Factor(value, weights[key], reason)
@@ -84,13 +84,19 @@ def factors(
 def _weights(view: GraphView, table: KernelTable) -> float | None:
     """The factor on bytes of weights, by how many the network has."""
     known = table.kernels.get(WEIGHTS)
-    return None if known is None else _looked_up(table, known, [weights_shape(view)])[0][0]
+    return None if known is None else looked_up(table, known, [weights_shape(view)])[0][0]
 
 
-def _looked_up(
+def looked_up(
     table: KernelTable, known: KernelRows, shapes: Sequence[KernelShape]
 ) -> tuple[list[float], list[bool]]:
-    """Factors of shapes of one kernel, and whether no row is near."""
+    """Factors of shapes of one kernel, and whether no row is near.
+
+    Args:
+        table: whose offset counts.
+        known: its rows of the kernel.
+        shapes: with as many features.
+    """
     means, deviations = interpolate(
         np.array([logarithms(row[:-1]) for row in known.rows]),
         np.log([row[-1] / known.typical for row in known.rows]),
@@ -103,7 +109,7 @@ def _looked_up(
     return values, [bool(one > _FAR * known.spread) for one in deviations]
 
 
-def _rows(table: KernelTable, kernel: str) -> KernelRows | None:
+def rows_of(table: KernelTable, kernel: str) -> KernelRows | None:
     """Rows of a kernel, or of the nearest that was measured.
 
     That is the signed one for an unsigned, and the first operator's for several in one kernel.
