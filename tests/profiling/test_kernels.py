@@ -14,11 +14,12 @@ from pydantic import ValidationError
 from edgekit.base.errors import TargetError
 from edgekit.cli.main import run
 from edgekit.profiling.fit.attribution import Part
+from edgekit.profiling.fit.composition import composed
 from edgekit.profiling.fit.evidence import Scale, best_scale, evidence
 from edgekit.profiling.fit.kernels import Observation, fit_kernels, predict_seconds, rows
-from edgekit.profiling.kernels.factors import factors
+from edgekit.profiling.kernels.factors import factors, looked_up
 from edgekit.profiling.kernels.interpolation import covariance, interpolate
-from edgekit.profiling.kernels.shapes import FEATURE_VERSION, kernel_shape
+from edgekit.profiling.kernels.shapes import FEATURE_VERSION, KernelShape, kernel_shape
 from edgekit.profiling.profile import profile_graph
 from edgekit.profiling.targets import load_target
 from edgekit.profiling.view import GraphView
@@ -186,6 +187,44 @@ def test_the_fit_finds_what_made_the_latencies() -> None:
     assert again == costs
     assert costs.kernels is not None
     assert costs.kernels.feature_version == FEATURE_VERSION
+
+
+def test_many_networks_of_one_thread_tell_of_two_threads_what_few_do_not() -> None:
+    """The few have one mixture of kernels; another's time follows from what one thread takes."""
+    pytest.importorskip("scipy")
+    alone = _observations(4.0)
+    base, _ = fit_kernels(alone, source="s")
+    few = [replace(alone[0], name=str(copy), seconds=0.5 * alone[0].seconds) for copy in range(3)]
+    without, _ = fit_kernels(few, source="s")
+    on_base, _ = fit_kernels(few, source="s", base=base)
+    last, truth = alone[-1], 0.5 * alone[-1].seconds
+    assert predict_seconds(last, on_base) == pytest.approx(truth, rel=0.1)
+    assert abs(predict_seconds(last, without) / truth - 1) > 0.2
+    assert on_base.measurements == 3
+
+
+def test_a_table_on_top_of_another_multiplies_its_factors() -> None:
+    generator = np.random.default_rng(0)
+
+    def table(**sizes: int) -> KernelTable:
+        kernels = {
+            name: KernelRows(
+                typical=float(generator.uniform(0.5, 2)), lengths=(2.0, 3.0), spread=0.5,
+                rows=tuple(map(tuple, generator.uniform(1, 9, (size, 3)))),
+            )
+            for name, size in sizes.items()
+        }  # fmt: skip
+        return KernelTable(feature_version=FEATURE_VERSION, offset=2.0, kernels=kernels)
+
+    under, over = table(both=6, low=2), table(both=3, high=2)
+    found = composed(under, over)
+    assert found.kernels["low"] == under.kernels["low"]
+    assert found.kernels["high"] == over.kernels["high"]
+    assert len(found.kernels["both"].rows) == 9
+    for row in found.kernels["both"].rows:
+        shape = [KernelShape("both", row[:-1])]
+        low, high = (looked_up(one, one.kernels["both"], shape)[0][0] for one in (under, over))
+        assert row[-1] == pytest.approx(low * high, rel=1e-3)
 
 
 def test_times_of_operators_tell_what_sums_do_not() -> None:
