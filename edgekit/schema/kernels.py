@@ -28,6 +28,11 @@ class KernelRows(Document):
     spread: float = Field(gt=0)
     rows: tuple[Row, ...] = Field(min_length=1)
 
+    @property
+    def features(self) -> int:
+        """How many features a row has."""
+        return len(self.rows[0]) - 1
+
     @field_validator("rows", mode="before")
     @classmethod
     def _parsed(cls, value: Any) -> Any:

@@ -316,7 +316,7 @@ class _Gathered:
                 view,
                 float(np.median([one.at_clock(usual_s) for one in best[name]])),
                 uncertainty=_DOUBT * best[name][0].doubt(quiet)
-                + _ALONE * (len(best[name]) <= (setting.threads > 1)),
+                + _ALONE * (setting.threads > 1 and len(best[name]) == 1),
                 parts=tuple(parts(view, self._operators[name])),
             )
             for name, (network, view) in self._networks.items()

@@ -27,7 +27,7 @@ def with_factors(rows: Sequence[Row], table: KernelTable) -> list[Row]:
             shapes.setdefault(shape.kernel, {})[shape] = 1.0
     for kernel, known in shapes.items():
         own = rows_of(table, kernel)
-        if own is not None and _comparable(own, next(iter(known))):
+        if own is not None and own.features == len(next(iter(known)).features):
             values, _ = looked_up(table, own, list(known))
             shapes[kernel] = dict(zip(known, values, strict=True))
     return [
@@ -50,7 +50,7 @@ def _product(under: KernelTable, over: KernelTable, kernel: str) -> KernelRows:
     low, high = rows_of(under, kernel), over.kernels.get(kernel)
     if high is None:
         return under.kernels[kernel]
-    if low is None or len(low.rows[0]) != len(high.rows[0]):
+    if low is None or low.features != high.features:
         return high
     features = list(dict.fromkeys(row[:-1] for row in (*high.rows, *low.rows)))
     points = np.array([logarithms(one) for one in features]) / np.array(low.lengths)
@@ -66,7 +66,3 @@ def _product(under: KernelTable, over: KernelTable, kernel: str) -> KernelRows:
             for shape, factor in zip(shapes, factors, strict=True)
         ),
     )
-
-
-def _comparable(known: KernelRows, shape: KernelShape) -> bool:
-    return len(known.rows[0]) - 1 == len(shape.features)

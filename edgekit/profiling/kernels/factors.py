@@ -70,7 +70,7 @@ def factors(
         table = tables[members[0]]
         known = rows_of(table, kernel) if table else None
         features = len(shapes[members[0]].features)
-        if table is None or known is None or len(known.rows[0]) - 1 != features:
+        if table is None or known is None or known.features != features:
             for index in members:
                 found[index] = Factor(1.0, weights[key], f"no measured kernel of {kernel}")
             continue
