@@ -55,8 +55,7 @@ class OpTime:
         kernel: arithmetic and data movement of the kernel itself.
         memory: least time that its bytes need on the bus.
         dispatch: fixed cost of starting it.
-        stream: weights fetched because the processor cannot keep them: over the link, or with a
-            table of kernels, from the memory behind the caches.
+        stream: weights fetched over the link because the processor cannot keep them.
         extrapolated: why the figure is less certain, or None.
     """
 
@@ -171,7 +170,6 @@ def op_time(
     *,
     streamed_share: float = 0.0,
     factor: float = 1.0,
-    weight_factor: float | None = None,
     switched: bool = False,
 ) -> OpTime:
     """Time of one operator on one processor.
@@ -183,8 +181,6 @@ def op_time(
         memory: of the target.
         streamed_share: share of the weights that do not fit the processor's parameter cache.
         factor: of a table of kernels, on what the costs say; waiting for the memory is in it.
-        weight_factor: of a table of kernels, on the cost of the bytes of weights alone; None: they
-            are charged as the rest.
         switched: whether its network is loaded part by part.
     """
     if work.free:
@@ -200,11 +196,10 @@ def op_time(
         arithmetic = work.macs * rate * _NS
     if extrapolated is None and costs.seen and work.kind not in costs.seen:
         extrapolated = f"no {work.kind} operator among the measurements"
-    apart_terms = (own, "op") if weight_factor is None else (own, "op", "weight_byte")
     moved = sum(
         amount * costs.ns.get(term, 0.0)
         for term, amount in terms.items()
-        if term not in apart_terms
+        if term not in (own, "op")
     )
     # A processor that keeps weights behind a link keeps activations there, too.
     apart = processor.link is not None and bool(processor.parameter_cache_bytes)
@@ -212,8 +207,6 @@ def op_time(
     stream = 0.0
     if processor.link and streamed_share:
         stream = streamed_share * work.weight_bytes / (processor.link.gb_per_s * _GIGA)
-    if weight_factor is not None:
-        stream += weight_factor * work.weight_bytes * costs.ns.get("weight_byte", 0.0) * _NS
     return OpTime(
         kernel=factor * (arithmetic + moved * _NS),
         memory=0.0 if no_wait else work.bytes / (memory.bandwidth_gb_s * _GIGA),

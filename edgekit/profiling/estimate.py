@@ -86,7 +86,6 @@ def estimate(
             target.memory,
             streamed_share=shares.get(processor.name, 0.0),
             factor=factor.value,
-            weight_factor=factor.weights,
             switched=processor.name in parts,
         )
         if factor.extrapolated is not None:

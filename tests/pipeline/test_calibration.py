@@ -183,7 +183,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeDevice]:
     monkeypatch.setattr(DEVICES, "get", lambda _word: kind)
     plan, whole = networks()
     plan = [network for network in plan if not network.unsigned]
-    small = [n for n in plan if n.name in whole][:9] + [n for n in plan if n.name not in whole][:40]
+    sorts = {network.name.partition("-")[0]: network for network in reversed(plan)}
+    small = [*sorts.values(), *(network for network in plan[:20] if network not in sorts.values())]
     short = (small, whole)
     monkeypatch.setattr("edgekit.pipeline.calibration.measure.networks", lambda: short)
     return kind

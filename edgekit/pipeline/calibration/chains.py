@@ -18,7 +18,6 @@ _STEM_SIDES = (224, 160, 96, 299)
 # Networks have about this many channels over the side of the map.
 _CHANNELS_PER_SIDE = (600.0, 16000.0)
 _ODD = 0.3  # of the convolutions have any number of channels
-_UNEVEN = 0.25  # of other maps have no multiple of eight
 _MACS = (2e4, 2e9)  # of one operator
 _CHAIN_MACS = 6e7
 _LONGEST = 10
@@ -46,7 +45,7 @@ def chains(generator: np.random.Generator) -> Iterator[Network]:
     yield from _grouped(generator, 6)
     yield from _scores(generator)
     yield from _only_tflite(generator)
-    yield from _single_rows(generator, 16)
+    yield from _single_rows(generator, 24)
     yield from _enlarging(generator)
     yield from _narrow(generator)
 
@@ -56,9 +55,9 @@ def _log_uniform(generator: np.random.Generator, low: float, high: float) -> flo
 
 
 def _width(generator: np.random.Generator, low: float = 8, high: float = 2048) -> int:
-    """A number of channels; one in eight is no multiple of eight."""
+    """A number of channels; one in eight is any number, one in eight a multiple of four."""
     value = _log_uniform(generator, low, high)
-    step = 1 if generator.random() < 1 / 8 else 8
+    step = (1, 4, 8, 8, 8, 8, 8, 8)[int(8 * generator.random())]
     return max(1, round(value / step)) * step
 
 
@@ -155,11 +154,11 @@ def _stems(generator: np.random.Generator) -> Iterator[Network]:
         network = Network(f"stem-{number}", (1, side, side, channels), "stem")
         network.conv(0, _width(generator, 16, 64), kernel, stride, valid=stride == kernel)
         yield network
-    for number in range(6):
-        side = int(generator.integers(64, 300))
+    for number in range(10):
+        side, one = int(generator.integers(64, 300)), number % 4 > 1
         network = Network(f"colors-{number}", (1, side, side, 3), "colors")
-        last = network.unary("scale", 0)
-        last = network.unary("shift", last) if number % 2 else last
+        last = network.unary("scale", 0, one_scale=one)
+        last = network.unary("shift", last, one_scale=one) if number % 2 else last
         network.conv(last, 8, 3, 2)
         yield network
 
@@ -204,7 +203,7 @@ def _plane(generator: np.random.Generator) -> tuple[int, int]:
     """Side and channels of a tensor between 4 thousand and 1.5 million values."""
     side = _side(generator)
     wanted = _log_uniform(generator, 4e3, 1.5e6)
-    step = 1 if generator.random() < _UNEVEN else 8
+    step = (1, 4, 8, 8)[int(4 * generator.random())]
     channels = round(wanted / side**2 / step) * step
     return side, min(2048, max(8, channels))
 
@@ -353,14 +352,15 @@ def _only_tflite(generator: np.random.Generator) -> Iterator[Network]:
 
 
 def _single_rows(generator: np.random.Generator, count: int) -> Iterator[Network]:
-    """One row through layers whose weights caches keep; half of whole tiles, half of one scale."""
+    """One row through layers whose weights caches keep; most of whole tiles, half of one scale."""
     for made in range(count):
-        step = 16 if made % 2 else 1
-        one, two = (step * round(_log_uniform(generator, 32, 768) / step) for _ in range(2))
+        step = (1, 16, 32, 64)[made % 4]
+        most = 1024 // step
+        one, two = (step * round(_log_uniform(generator, 32 / step, most)) or step for _ in "ab")
         network = Network(f"dense-row-{made}", (1, one), "dense")
         last = 0
         for number in range(int(generator.integers(2, 11))):
-            last = network.dense(last, one if number % 2 else two, one_scale=made % 4 > 1)
+            last = network.dense(last, one if number % 2 else two, one_scale=made % 8 > 3)
         yield network
 
 
@@ -374,7 +374,14 @@ def _enlarging(generator: np.random.Generator) -> Iterator[Network]:
 
 
 def _narrow(generator: np.random.Generator) -> Iterator[Network]:
-    """Operators of .tflite files on few channels: values are moved one by one."""
+    """Operators on few channels: values are moved one by one."""
+    for number, side in enumerate((8, 14, 28, 40)):
+        one, two = (int(generator.integers(1, 6)) for _ in range(2))
+        network = Network(f"concat-narrow-{number}", (1, side, side, one), "concat")
+        last = network.concat([0, network.slice(0, 1)] if number % 2 else [0] * (1 + two))
+        for _ in range(3):
+            last = network.concat([last, 0])
+        yield network
     for number, parts in enumerate((2, 3, 4, 6)):
         side = int(generator.choice((8, 14, 28)))
         network = Network(f"split-narrow-{number}", (1, side, side, parts), "split")

@@ -17,15 +17,15 @@ from edgekit.pipeline.calibration.network import Network
 _Builder = Callable[[Network, np.random.Generator], int]
 _PREPARED = 0.4  # of the images are scaled and shifted by the network
 _DEEP = (6, 16)  # blocks before the map is halved, and after it
-_DEEP_SIDES = (14, 20, 28, 56)
-_DEEP_IN_A_ROUND = 5
+_DEEP_SIDES = (14, 28, 40, 56)
+_DEEP_IN_A_ROUND = 6
 
 
 def composites(generator: np.random.Generator, rounds: int) -> Iterator[Network]:
     """`rounds` networks of each family, in turns."""
     for number in range(rounds):
         for family, build in _FAMILIES.items():
-            side = int(generator.choice((64, 96, 128, 160, 224)))
+            side = int(generator.choice((64, 96, 144, 192, 256)))
             network = Network(f"{family}-{number}", (1, side, side, 3), family)
             _head(network, build(network, generator))
             yield network
@@ -46,11 +46,12 @@ def _width(generator: np.random.Generator, low: int, high: int) -> int:
 
 
 def _image(network: Network, generator: np.random.Generator) -> int:
-    """The image, or what factors and sums of its channels make of it."""
+    """The image, or what factors and sums, of its channels or of all, make of it."""
     last = 0
     if generator.random() < _PREPARED:
-        last = network.unary("scale", last)
-        last = network.unary("shift", last) if generator.random() < 0.5 else last
+        one = bool(generator.random() < 0.5)
+        last = network.unary("scale", last, one_scale=one)
+        last = network.unary("shift", last, one_scale=one) if generator.random() < 0.5 else last
     return last
 
 
@@ -173,10 +174,12 @@ def _segmentation(network: Network, generator: np.random.Generator) -> int:
 
 def _deep(number: int, generator: np.random.Generator) -> Network:
     """Many blocks of one kind after each other, over small maps."""
-    side, channels = int(generator.choice(_DEEP_SIDES)), _width(generator, 16, 48)
+    block = _DEEP_BLOCKS[number % len(_DEEP_BLOCKS)]
+    step = 4 if block is blocks.cell else 8
+    side = int(generator.choice(_DEEP_SIDES))
+    channels = step * int(generator.integers(16 // step, 64 // step))
     network = Network(f"deep-{number}", (1, 4 * side, 4 * side, 3), "deep")
     last = network.conv(0, channels, 3, 2)
-    block = _DEEP_BLOCKS[number % len(_DEEP_BLOCKS)]
     for _ in range(2):
         last = network.conv(last, channels, 3, 2)
         for _ in range(int(generator.integers(*_DEEP))):
@@ -216,6 +219,8 @@ def _tiny(number: int, generator: np.random.Generator) -> Network:
 
 def _autoencoder(number: int, generator: np.random.Generator) -> Network:
     width, features = _width(generator, 32, 512), _width(generator, 64, 1024)
+    if number % 4 > 1:  # of whole vectors, as networks that are drawn up by hand
+        width, features = 32 * round(width / 32), 64 * round(features / 64)
     network = Network(f"autoencoder-{number}", (1, features), "autoencoder")
     last = 0
     widths = [width] * int(generator.integers(2, 6))

@@ -39,8 +39,8 @@ class Layer:
         activation: that ends it.
         groups: of a convolution.
         valid: whether it computes only where the kernel fits, else where its middle does.
-        one_scale: whether the weights of a dense layer have one in .onnx files, as in those made
-            of .tflite files; else one a column.
+        one_scale: whether a factor or a sum is one number, or the weights of a dense layer have one
+            scale in .onnx files, as in those made of .tflite files; else one a column.
     """
 
     kind: LayerKind
@@ -178,9 +178,17 @@ class Network:
         """Two tensors, value by value; the right one may be one row of channels."""
         return self._add(Layer(kind, (left, right), self.shape(left), activation=activation))
 
-    def unary(self, kind: LayerKind, source: int, activation: Activation = "none") -> int:
+    def unary(
+        self,
+        kind: LayerKind,
+        source: int,
+        activation: Activation = "none",
+        *,
+        one_scale: bool = False,
+    ) -> int:
         """An activation, or another function of each value; softmax along the last axis."""
-        return self._add(Layer(kind, (source,), self.shape(source), activation=activation))
+        shape = self.shape(source)
+        return self._add(Layer(kind, (source,), shape, activation=activation, one_scale=one_scale))
 
     def mean(self, source: int) -> int:
         """The mean over height and width, which stay as axes of one."""

@@ -253,8 +253,7 @@ class _Writer:
         return self._node("Reciprocal", [self._node("Sqrt", self._inputs(layer))])
 
     def _with_constant(self, number: int, layer: Layer, op: str) -> str:
-        channels = layer.shape[-1]
-        values = biases(number, channels) + 1
+        values = biases(number, 1 if layer.one_scale else layer.shape[-1]) + 1
         if _channel_axis(layer) == 1 and number not in self._channels_last:
             values = values.reshape(-1, *(1,) * (len(layer.shape) - 2))
         name = f"row_{number}"

@@ -196,7 +196,7 @@ class _Writer:
         self._op("BATCH_MATMUL", inputs, self._of[number], "BatchMatMulOptions")
 
     def _with_constant(self, number: int, layer: Layer, name: str) -> None:
-        values = biases(number, layer.shape[-1]) + 1
+        values = biases(number, 1 if layer.one_scale else layer.shape[-1]) + 1
         constant = (
             self._constant(np.full(len(values), 50, np.int8), [ACTIVATION.scale])
             if self._quantized

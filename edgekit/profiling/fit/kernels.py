@@ -29,7 +29,6 @@ from edgekit.profiling.kernels.shapes import (
     costs_nothing,
     kernel_shape,
     logarithms,
-    weights_shape,
 )
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, works
@@ -127,9 +126,7 @@ def predict_seconds(observation: Observation, costs: KernelCosts) -> float:
     tables = [costs.kernels] * len(observation.loads)
     found = factors(observation.view, observation.loads, tables)
     own = sum(
-        op_time(
-            work, _PROCESSOR, costs, _MEMORY, factor=factor.value, weight_factor=factor.weights
-        ).seconds
+        op_time(work, _PROCESSOR, costs, _MEMORY, factor=factor.value).seconds
         for work, factor in zip(observation.loads, found, strict=True)
     )
     return own + costs.ns.get("inference", 0.0) * _NS
@@ -194,8 +191,7 @@ def rows(observations: Sequence[Observation], costs: KernelCosts) -> list[Row]:
     by_kernel: dict[str, list[tuple[KernelShape, Row]]] = {}
     for one in observations:
         kernels = _linear_kernels(one, costs)
-        inside = [kernel for own_kernels in kernels.values() for kernel in own_kernels]
-        whole = Row(inside, one.seconds, one.uncertainty, fixed)
+        whole = Row(list(kernels.values()), one.seconds, one.uncertainty, fixed)
         if len(one.parts) < 2 or one.seconds < _COARSE_S * len(one.parts):
             found.append(whole)
             continue
@@ -207,7 +203,7 @@ def rows(observations: Sequence[Observation], costs: KernelCosts) -> list[Row]:
         scale = max(one.seconds - fixed, _LEAST_SHARE * one.seconds) / sum(alone)
         alike: dict[tuple[KernelShape, ...], list[Row]] = {}
         for part, seconds in zip(one.parts, alone, strict=True):
-            inside = [kernel for index in part.operators for kernel in kernels.get(index, ())]
+            inside = [kernels[index] for index in part.operators if index in kernels]
             if not inside:
                 continue
             noise = math.hypot(one.uncertainty, _RESOLUTION_S / seconds)
@@ -236,12 +232,10 @@ def _profiler_seconds(observations: Sequence[Observation], fixed: float) -> floa
 
 def _linear_kernels(
     observation: Observation, costs: KernelCosts
-) -> dict[int, list[tuple[KernelShape, float]]]:
-    """Kernels of each operator with their linear costs in seconds; weights are one of their own."""
-    found = {}
-    for work, shape in zip(observation.loads, observation.shapes, strict=True):
-        if shape is not None:
-            time = op_time(work, _PROCESSOR, costs, _MEMORY, weight_factor=1.0)
-            own = (shape, time.seconds - time.stream)
-            found[work.op.index] = [own, (weights_shape(observation.view), time.stream)]
-    return found
+) -> dict[int, tuple[KernelShape, float]]:
+    """The kernel of each operator, and its linear cost in seconds."""
+    return {
+        work.op.index: (shape, op_time(work, _PROCESSOR, costs, _MEMORY).seconds)
+        for work, shape in zip(observation.loads, observation.shapes, strict=True)
+        if shape is not None
+    }

@@ -40,9 +40,13 @@ def fused(links: Links) -> Fusion:
         if len(chain) > 1 or (chain and op.name in _TABLES):
             names[op.index] = LOOKUP
             inside.update(one.index for one in chain[1:])
-        elif _clamps_its_source(links, op) or _pads_a_convolution(links, op):
+            continue
+        if _clamps_its_source(links, op) or _pads_a_convolution(links, op):
             inside.add(op.index)
-        elif op.name in _BINARY and op.attributes.get("fused_activation_function") in _CLAMPS:
+            continue
+        if op.name == "SUB":
+            names[op.index] = "ADD"  # takes as long
+        if op.name in _BINARY and op.attributes.get("fused_activation_function") in _CLAMPS:
             steps[op.index] = 1  # no part of these kernels: values are limited one by one after it
     return Fusion(links.computed_once, names=names, steps=steps, inside=frozenset(inside))
 

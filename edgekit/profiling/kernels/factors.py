@@ -11,12 +11,10 @@ import numpy as np
 from edgekit.profiling.kernels.interpolation import interpolate
 from edgekit.profiling.kernels.shapes import (
     UNSIGNED,
-    WEIGHTS,
     KernelShape,
     costs_nothing,
     kernel_shape,
     logarithms,
-    weights_shape,
 )
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work
@@ -32,12 +30,10 @@ class Factor:
 
     Attributes:
         value: the factor.
-        weights: another, on the cost of the bytes of its weights; None: the same.
         extrapolated: why it is less certain, or None.
     """
 
     value: float = 1.0
-    weights: float | None = None
     extrapolated: str | None = None
 
 
@@ -64,27 +60,19 @@ def factors(
             continue
         shapes[index] = kernel_shape(view, work)
         groups[id(table), shapes[index].kernel].append(index)
-    distinct = {id(table): table for table in tables if table is not None}
-    weights = {key: _weights(view, table) for key, table in distinct.items()}
-    for (key, kernel), members in groups.items():
+    for (_, kernel), members in groups.items():
         table = tables[members[0]]
         known = rows_of(table, kernel) if table else None
         features = len(shapes[members[0]].features)
         if table is None or known is None or known.features != features:
             for index in members:
-                found[index] = Factor(1.0, weights[key], f"no measured kernel of {kernel}")
+                found[index] = Factor(1.0, f"no measured kernel of {kernel}")
             continue
         values, far = looked_up(table, known, [shapes[index] for index in members])
         for index, value, odd in zip(members, values, far, strict=True):
             reason = f"no measured {kernel} kernel is near its shape" if odd else None
-            found[index] = Factor(value, weights[key], reason)
+            found[index] = Factor(value, reason)
     return found
-
-
-def _weights(view: GraphView, table: KernelTable) -> float | None:
-    """The factor on bytes of weights, by how many the network has."""
-    known = table.kernels.get(WEIGHTS)
-    return None if known is None else looked_up(table, known, [weights_shape(view)])[0][0]
 
 
 def looked_up(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekit.graph.types import Op, Tensor
@@ -14,15 +15,16 @@ _TRANSPOSED = ("TRANSPOSE_CONV", "ConvTranspose", "Backprop")
 UNSIGNED = ".uint8"
 FLOATS = ".float"
 PLAIN = ".plain"
-WEIGHTS = "weights"
 # Of the features: one more when they, their meaning or the names of kernels change. Tables of
 # another version are refused.
-FEATURE_VERSION = 3
-_COMPANY = "company"
-_FEW_OPERATORS, _MANY_OPERATORS = 25, 300
+FEATURE_VERSION = 4
+_TOUCHED = "touched"
+_LEAST_TOUCHED, _MOST_TOUCHED = 0.5, 16.0  # MB
 _LEAST = 1e-3
 _LONG_RUN = 4096  # values: what begins a row is nothing beside them
 _TILE = 16  # float32 values in the widest vector of a CPU
+_MEGA = 1e6
+_BYTES = {"int8": 1.0, "fp16": 2.0}  # of a value; else four
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,15 @@ class KernelShape:
             convolution in another layout than the runtime's best.
         features: positive numbers. Convolutions: rows of the matrix (m), its depth (k) and columns
             (n), groups, taps of a filter, values read over values multiplied (the stride shows in
-            it), columns computed over wanted where tiles are 16 wide, and the largest divisor of
-            16 in the columns and in the channels. Others: values written, values read over
-            written, length of the last axis, values of the smallest input over written, 1 or
-            multiplications over written, and how many values in a row an operation value by value
-            computes before an operand is repeated. Last, in both: 1 and values that change their
-            layout for its sake over those written, 1 and the steps that the kernel computes of each
-            value beside its own, 2 if it reads integers with a zero point, and how many operators
-            run with it, where more than a few.
-            `WEIGHTS`, what fetching them costs: MB of weights in the whole network, which decide
-            what caches hold.
+            it), columns computed over wanted where tiles are 16 wide, 2 if tiles of 32 leave none
+            idle more, and the largest divisor of 16 in the columns and in the channels. Others:
+            values written, values read over written, length of the last axis and the largest
+            divisor of 16 in it, values of the smallest input over written, 1 or multiplications
+            over written, and how many values in a row an operation value by value computes before
+            an operand is repeated. Last, in both: 1 and values that change their layout for its
+            sake over those written, 1 and the steps that the kernel computes of each value beside
+            its own, 2 if it reads integers with a zero point, and the MB that an inference
+            touches, which say what caches still hold of its weights, inputs and code.
     """
 
     kernel: str
@@ -65,21 +66,22 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
         1 + view.fusion.moved.get(op.index, 0) / written,
         1 + view.fusion.steps.get(op.index, 0),
         1 + (op.index in view.fusion.shifted),
-        _company(view),
+        _touched(view),
     )
     if op.kind not in WEIGHTED or gemm is None:
         inner = _inner(view, outputs or sources)
         smallest = max(1, min((t.elements for t in sources), default=1))
         deep = max(1.0, work.macs / written)
-        features: tuple[float, ...] = (written, read / written, inner, smallest / written, deep)
-        features += (_run(view, op), *around)
+        features: tuple[float, ...] = (written, read / written, inner, math.gcd(inner, _TILE))
+        features += (smallest / written, deep, _run(view, op), *around)
         return KernelShape(view.fusion.names.get(op.index, op.name) + suffix, features)
     name: str = "transposed" if any(word in op.name for word in _TRANSPOSED) else op.kind
     if name in ("dense", "matmul"):
         # One row is read as fast as the memory gives its weights; more rows multiply matrices.
         # One tile is not divided among threads, and never begins a second one.
         if name == "dense":
-            name = "dense_rows" if gemm.m > 1 else "dense" if gemm.n > _TILE else "dense_tile"
+            one_tile = gemm.n <= _TILE * _tiles_together(gemm.n)
+            name = "dense_rows" if gemm.m > 1 else "dense_tile" if one_tile else "dense"
         features = (gemm.m, gemm.k, gemm.n, gemm.groups, *_tiles(gemm.k, gemm.n), *around)
         return KernelShape(name + suffix, features)
     sides = kernel_sides(view, op)
@@ -107,32 +109,31 @@ def _unsigned(view: GraphView, sources: list[Tensor]) -> bool:
 
 
 def _tiles(channels: int, columns: int) -> tuple[float, ...]:
-    """Columns computed over those wanted, and what columns and channels are multiples of."""
+    """How columns fill tiles, and what columns and channels are multiples of."""
     computed = math.ceil(columns / _TILE) * _TILE
-    return computed / columns, math.gcd(columns, _TILE), math.gcd(max(1, channels), _TILE)
+    even = math.gcd(columns, _TILE), math.gcd(max(1, channels), _TILE)
+    return computed / columns, _tiles_together(columns), *even
 
 
-def weights_shape(view: GraphView) -> KernelShape:
-    """The shape by which the cost of fetching weights is looked up."""
-    if WEIGHTS not in view.found:
-        megabytes = max(_LEAST, view.graph.weight_bytes / 1e6)
-        view.found[WEIGHTS] = KernelShape(WEIGHTS, (megabytes,))
-    shape: KernelShape = view.found[WEIGHTS]
-    return shape
+def _tiles_together(columns: int) -> int:
+    """2 if kernels of twice the width leave no more columns idle: XNNPACK's are faster."""
+    even = math.ceil(columns / _TILE) % 2 == 0
+    return 2 if even and columns >= 2 * _TILE else 1
 
 
-def _company(view: GraphView) -> float:
-    """How many operators run with one: the more, the less of code and weights do caches keep.
+def _touched(view: GraphView) -> float:
+    """MB of weights and of what operators write, in one inference.
 
-    Only for files whose runtimes tell operators' times; latencies of whole networks do not show it.
+    What is used again only after as much as a cache holds is fetched from behind it. Less than the
+    cache of a core and more than any of them keeps are all alike.
     """
-    if view.graph.format == "tflite":
-        return 1.0
-    if _COMPANY not in view.found:
-        running = len(view.graph.ops) - len(view.free)
-        view.found[_COMPANY] = float(min(max(running, _FEW_OPERATORS), _MANY_OPERATORS))
-    company: float = view.found[_COMPANY]
-    return company
+    if _TOUCHED not in view.found:
+        running = (op for op in view.graph.ops if op.index not in view.free)
+        written = sum(tensor.elements for op in running for tensor in view.tensors(op.outputs))
+        size = view.graph.weight_bytes + _BYTES.get(view.precision, 4.0) * written
+        view.found[_TOUCHED] = min(max(size / _MEGA, _LEAST_TOUCHED), _MOST_TOUCHED)
+    touched: float = view.found[_TOUCHED]
+    return touched
 
 
 def _inner(view: GraphView, tensors: list[Tensor]) -> int:
@@ -158,7 +159,7 @@ def _run(view: GraphView, op: Op) -> int:
         return _LONG_RUN
     operands = [(1,) * (len(written) - len(operand)) + operand for operand in operands]
     length, before = 1, None
-    for axis in reversed(range(len(written))):
+    for axis in reversed(_axes_in_memory(view, len(written))):
         repeated = [operand[axis] == 1 for operand in operands]
         if written[axis] == 1:
             continue
@@ -167,6 +168,11 @@ def _run(view: GraphView, op: Op) -> int:
         before = repeated
         length *= written[axis]
     return _LONG_RUN
+
+
+def _axes_in_memory(view: GraphView, count: int) -> Sequence[int]:
+    """Axes in the order of memory: OpenVINO keeps images with the channels last."""
+    return (0, 2, 3, 1) if view.graph.format == "openvino" and count == 4 else range(count)
 
 
 def _sizes(tensor: Tensor) -> tuple[int, ...]:
