@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from edgekit.graph.types import Graph, Op
+from edgekit.graph.types import Graph, Op, Tensor
 from edgekit.graph.zero_channels import without_zero_channels
 from edgekit.profiling.fusion import compiled, onnxruntime, openvino, xnnpack
 from edgekit.profiling.fusion.types import Fusion
@@ -116,6 +116,10 @@ class GraphView(Links):
         if fused is not None:
             return compiled.fused(self) if self._for_accelerator else fused(self)
         return xnnpack.fused(self)
+
+    def elements(self, tensor: Tensor) -> int:
+        """Values of a tensor that the runtime computes."""
+        return tensor.elements // self.fusion.left_out.get(tensor.index, 1)
 
     @cached_property
     def free(self) -> frozenset[int]:

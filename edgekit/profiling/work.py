@@ -84,14 +84,15 @@ def works(view: GraphView) -> Iterator[Work]:
     for op in view.graph.ops:
         precision = view.op_precision(op)
         moved = [*view.activations_in(op), *view.tensors(op.outputs)]
+        weights = view.weights_in(op)
         reshape = op.name in _RESHAPES
         gemm = _gemm(view, op)
         yield Work(
             op=op,
             precision=precision,
-            macs=op.macs,
-            activation_bytes=0 if reshape else sum(_bytes(t, precision) for t in moved),
-            weight_bytes=0 if reshape else sum(_bytes(t, precision) for t in view.weights_in(op)),
+            macs=_macs(view, op),
+            activation_bytes=0 if reshape else sum(_bytes(view, t, precision) for t in moved),
+            weight_bytes=0 if reshape else sum(_bytes(view, t, precision) for t in weights),
             gemm=gemm,
             free=op.index in view.free,
             winograd=gemm is not None and op.kind == "conv" and _winograd(moved, gemm),
@@ -117,12 +118,19 @@ def _winograd(moved: Sequence[Tensor], gemm: Gemm) -> bool:
     )
 
 
-def _bytes(tensor: Tensor, precision: Precision) -> int:
+def _macs(view: GraphView, op: Op) -> int:
+    if not op.outputs:
+        return op.macs
+    written = view.graph.tensors[op.outputs[0]]
+    return op.macs * view.elements(written) // max(1, written.elements)
+
+
+def _bytes(view: GraphView, tensor: Tensor, precision: Precision) -> int:
     # Tensors between quantize and dequantize pairs are float in the file, integer at run time.
     bits = min(dtype_bits(tensor.dtype), _BITS.get(precision, 64))
     if tensor.dtype in ("int32", "int64"):  # biases and shapes stay as they are
         bits = dtype_bits(tensor.dtype)
-    return (tensor.elements * bits + 7) // 8
+    return (view.elements(tensor) * bits + 7) // 8
 
 
 def _gemm(view: GraphView, op: Op) -> Gemm | None:
@@ -134,7 +142,7 @@ def _gemm(view: GraphView, op: Op) -> Gemm | None:
     channels_first = view.graph.format != "tflite" and op.kind in ("conv", "pointwise", "depthwise")
     channels = output.shape[1 if channels_first and len(output.shape) > 1 else -1] or 1
     k = max(1, math.ceil(op.macs / max(1, output.elements)))
-    m = max(1, output.elements // channels)
+    m = max(1, view.elements(output) // channels)
     if op.kind == "depthwise":
         return Gemm(m, k, 1, groups=channels)
     groups = _groups(view, op)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -119,6 +120,25 @@ def test_dense_layers_of_integers_scale_each_column_where_weights_ask(
     sizes = {one.name: len(one.dims) for one in optimized.initializer}
     scales = {sizes[node.input[4]] for node in optimized.node if node.op_type == "QGemm"}
     assert scales == {step}  # dimensions: of one scale there is none
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("name", ["resnet-0", "strided-0", "preactivated-0", "inception-0"])
+def test_openvino_computes_no_values_that_strides_leave_out(
+    name: str, tmp_path: Path, *, quantized: bool
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    path = _written(name, "openvino", tmp_path, quantized=quantized)
+    compiled = openvino.Core().compile_model(str(path), "CPU", compile_options(1))
+    computed = Counter(
+        math.prod(node.get_output_shape(0))
+        for node in compiled.get_runtime_model().get_ops()
+        if node.get_rt_info()["layerType"].astype(str) == "Convolution"
+    )
+    view = GraphView(read_graph(path))
+    convolutions = [op for op in view.graph.ops if op.name in ("Convolution", "GroupConvolution")]
+    outputs = [view.tensors(op.outputs)[0] for op in convolutions if op.index not in view.free]
+    assert Counter(map(view.elements, outputs)) == computed
 
 
 @pytest.mark.parametrize("quantized", [False, True])

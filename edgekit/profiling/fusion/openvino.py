@@ -13,6 +13,7 @@ from collections import Counter
 
 from edgekit.graph.types import Op
 from edgekit.profiling.fusion.functions import ELEMENTWISE, one_function, pads_convolutions
+from edgekit.profiling.fusion.strides import left_out
 from edgekit.profiling.fusion.types import Fusion
 from edgekit.profiling.links import WEIGHTED, Links
 
@@ -38,7 +39,12 @@ def fused(links: Links) -> Fusion:
     floats = walk.writing_floats() if links.explicit_quantization else frozenset()
     shifted = _shifted(links) if links.explicit_quantization else frozenset()
     return Fusion(
-        frozenset(walk.free), names=walk.names, steps=walk.steps, floats=floats, shifted=shifted
+        frozenset(walk.free),
+        names=walk.names,
+        steps=walk.steps,
+        floats=floats,
+        shifted=shifted,
+        left_out=left_out(links),
     )
 
 

@@ -19,6 +19,7 @@ class Fusion:
         steps: what an operator's kernel computes of each value beside its own; a transcendental
             function counts as eight simple steps, and a kernel that runs twice as one more.
         moved: values that change their layout before or after an operator, for its sake.
+        left_out: how many times fewer values of a tensor are computed than it has, by tensor.
         inside: those that a CPU's runtime, of which there are tables of kernels, computes in
             another's kernel; they cost what they cost on processors of which there is no table.
     """
@@ -30,4 +31,5 @@ class Fusion:
     plain: frozenset[int] = frozenset()
     moved: Mapping[int, int] = field(default_factory=dict)
     steps: Mapping[int, int] = field(default_factory=dict)
+    left_out: Mapping[int, int] = field(default_factory=dict)
     inside: frozenset[int] = frozenset()

@@ -57,8 +57,8 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
     """The shape of one operator's kernel."""
     op, gemm = work.op, work.gemm
     sources, outputs = view.activations_in(op), view.tensors(op.outputs)
-    written = max(1, sum(tensor.elements for tensor in outputs))
-    read = max(1, sum(tensor.elements for tensor in sources))
+    written = max(1, sum(map(view.elements, outputs)))
+    read = max(1, sum(map(view.elements, sources)))
     suffix = UNSIGNED if _unsigned(view, sources) else ""
     suffix += FLOATS if op.index in view.fusion.floats else ""
     suffix += PLAIN if op.index in view.fusion.plain else ""
@@ -70,7 +70,7 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
     )
     if op.kind not in WEIGHTED or gemm is None:
         inner = _inner(view, outputs or sources)
-        smallest = max(1, min((t.elements for t in sources), default=1))
+        smallest = max(1, min(map(view.elements, sources), default=1))
         deep = max(1.0, work.macs / written)
         features: tuple[float, ...] = (written, read / written, inner, math.gcd(inner, _TILE))
         features += (smallest / written, deep, _run(view, op), *around)
@@ -129,7 +129,7 @@ def _touched(view: GraphView) -> float:
     """
     if _TOUCHED not in view.found:
         running = (op for op in view.graph.ops if op.index not in view.free)
-        written = sum(tensor.elements for op in running for tensor in view.tensors(op.outputs))
+        written = sum(view.elements(one) for op in running for one in view.tensors(op.outputs))
         size = view.graph.weight_bytes + _BYTES.get(view.precision, 4.0) * written
         view.found[_TOUCHED] = min(max(size / _MEGA, _LEAST_TOUCHED), _MOST_TOUCHED)
     touched: float = view.found[_TOUCHED]
