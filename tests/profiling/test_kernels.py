@@ -26,7 +26,7 @@ from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import works
 from edgekit.schema.kernels import KernelRows, KernelTable, rows_text
 from edgekit.schema.target import RuntimeSpec, Target, Variant, parse_target
-from tests.profiling.graphs import GraphMaker, small_cnn
+from tests.profiling.graphs import small_cnn
 
 LENGTHS = (1.7, 0.6, 3.0)
 
@@ -308,17 +308,6 @@ def test_one_latency_that_is_far_off_changes_little() -> None:
     costs, _ = fit_kernels(spoilt, source="s")
     last = observations[-1]
     assert predict_seconds(last, costs) == pytest.approx(last.seconds, rel=0.15)
-
-
-@pytest.mark.parametrize(
-    ("row", "run"),
-    [((3,), 3), ((1, 1, 1, 3), 3), ((4, 1, 1), 24), ((), 4096), ((1, 4, 8, 3), 4096)],
-)
-def test_a_kernel_knows_how_soon_a_factor_is_repeated(row: tuple[int, ...], run: int) -> None:
-    make = GraphMaker((None, 4, 8, 3), "float32")
-    make.op("MUL", "elementwise", (None, 4, 8, 3), weights=(row,), dtype="float32")
-    view = GraphView(make.graph())
-    assert kernel_shape(view, next(iter(works(view)))).features[6] == run
 
 
 def test_a_fit_needs_observations() -> None:
