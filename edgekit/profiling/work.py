@@ -17,7 +17,8 @@ _RESHAPES = frozenset(
 _VECTOR = 4
 _WINOGRAD_TAPS = 9
 _WINOGRAD_CHANNELS = 8
-_BITS: dict[Precision, int] = {"int8": 8, "fp16": 16, "int16x8": 16}
+VALUE_BITS: dict[Precision, int] = {"int8": 8, "fp16": 16, "int16x8": 16}
+"""Of a value that a network computes; else those of its type in the file."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _macs(view: GraphView, op: Op) -> int:
 
 def _bytes(view: GraphView, tensor: Tensor, precision: Precision) -> int:
     # Tensors between quantize and dequantize pairs are float in the file, integer at run time.
-    bits = min(dtype_bits(tensor.dtype), _BITS.get(precision, 64))
+    bits = min(dtype_bits(tensor.dtype), VALUE_BITS.get(precision, 64))
     if tensor.dtype in ("int32", "int64"):  # biases and shapes stay as they are
         bits = dtype_bits(tensor.dtype)
     return (view.elements(tensor) * bits + 7) // 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,17 +123,23 @@ def test_dense_layers_of_integers_scale_each_column_where_weights_ask(
     assert scales == {step}  # dimensions: of one scale there is none
 
 
+def _openvino_nodes(name: str, folder: Path, *, quantized: bool) -> tuple[Path, list[Any]]:
+    """A network's file, and what OpenVINO runs of it."""
+    openvino = pytest.importorskip("openvino")
+    path = _written(name, "openvino", folder, quantized=quantized)
+    compiled = openvino.Core().compile_model(str(path), "CPU", compile_options(1))
+    return path, compiled.get_runtime_model().get_ops()
+
+
 @pytest.mark.parametrize("quantized", [False, True])
 @pytest.mark.parametrize("name", ["resnet-0", "strided-0", "preactivated-0", "inception-0"])
 def test_openvino_computes_no_values_that_strides_leave_out(
     name: str, tmp_path: Path, *, quantized: bool
 ) -> None:
-    openvino = pytest.importorskip("openvino")
-    path = _written(name, "openvino", tmp_path, quantized=quantized)
-    compiled = openvino.Core().compile_model(str(path), "CPU", compile_options(1))
+    path, nodes = _openvino_nodes(name, tmp_path, quantized=quantized)
     computed = Counter(
         math.prod(node.get_output_shape(0))
-        for node in compiled.get_runtime_model().get_ops()
+        for node in nodes
         if node.get_rt_info()["layerType"].astype(str) == "Convolution"
     )
     view = GraphView(read_graph(path))
@@ -149,11 +156,9 @@ def test_openvino_computes_no_values_that_strides_leave_out(
 def test_openvino_runs_the_operators_that_are_not_fused(
     name: str, tmp_path: Path, *, quantized: bool
 ) -> None:
-    openvino = pytest.importorskip("openvino")
-    path = _written(name, "openvino", tmp_path, quantized=quantized)
-    compiled = openvino.Core().compile_model(str(path), "CPU", compile_options(1))
+    path, nodes = _openvino_nodes(name, tmp_path, quantized=quantized)
     ran: Counter[str] = Counter()
-    for node in compiled.get_runtime_model().get_ops():
+    for node in nodes:
         facts = node.get_rt_info()
         if facts["originalLayersNames"].astype(str):
             ran[facts["layerType"].astype(str)] += 1

@@ -355,8 +355,8 @@ def _single_rows(generator: np.random.Generator, count: int) -> Iterator[Network
     """One row through layers whose weights caches keep; most of whole tiles, half of one scale."""
     for made in range(count):
         step = (1, 16, 32, 64)[made % 4]
-        most = 1024 // step
-        one, two = (step * round(_log_uniform(generator, 32 / step, most)) or step for _ in "ab")
+        sizes = (round(_log_uniform(generator, 32, 1024) / step) for _ in range(2))
+        one, two = (step * max(1, size) for size in sizes)
         network = Network(f"dense-row-{made}", (1, one), "dense")
         last = 0
         for number in range(int(generator.integers(2, 11))):

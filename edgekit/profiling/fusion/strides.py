@@ -29,7 +29,8 @@ def left_out(links: Links) -> Mapping[int, int]:
         passes_on = op.kind in ELEMENTWISE and all(
             source.shape == written.shape for source in sources.values()
         )
-        if op.name != "Convolution" and not passes_on:
+        convolves = op.name == "Convolution"
+        if not convolves and not passes_on:
             continue
         readers = links.consumers.get(written.index, [])
         strides = _agreed(asked.get(written.index, []), len(readers))
@@ -37,11 +38,10 @@ def left_out(links: Links) -> Mapping[int, int]:
             strides = ()
         if math.prod(strides) > 1:
             found[written.index] = math.prod(strides)
-        if op.name == "Convolution":
-            strides = _times(op, strides)
         if op.kind == "pointwise" or passes_on:
+            through = _times(op, strides) if convolves else strides
             for index in sources:
-                asked.setdefault(index, []).append(strides)
+                asked.setdefault(index, []).append(through)
     return found
 
 

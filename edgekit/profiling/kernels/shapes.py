@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgekit.graph.types import Op, Tensor
 from edgekit.profiling.links import WEIGHTED
 from edgekit.profiling.view import GraphView
-from edgekit.profiling.work import Work, kernel_sides
+from edgekit.profiling.work import VALUE_BITS, Work, kernel_sides
 
 _TRANSPOSED = ("TRANSPOSE_CONV", "ConvTranspose", "Backprop")
 UNSIGNED = ".uint8"
@@ -24,7 +24,7 @@ _LEAST = 1e-3
 _LONG_RUN = 4096  # values: what begins a row is nothing beside them
 _TILE = 16  # float32 values in the widest vector of a CPU
 _MEGA = 1e6
-_BYTES = {"int8": 1.0, "fp16": 2.0}  # of a value; else four
+_BITS = 32  # of a value that is no integer
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _touched(view: GraphView) -> float:
     if _TOUCHED not in view.found:
         running = (op for op in view.graph.ops if op.index not in view.free)
         written = sum(view.elements(one) for op in running for one in view.tensors(op.outputs))
-        size = view.graph.weight_bytes + _BYTES.get(view.precision, 4.0) * written
+        size = view.graph.weight_bytes + VALUE_BITS.get(view.precision, _BITS) / 8 * written
         view.found[_TOUCHED] = min(max(size / _MEGA, _LEAST_TOUCHED), _MOST_TOUCHED)
     touched: float = view.found[_TOUCHED]
     return touched
