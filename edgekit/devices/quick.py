@@ -3,7 +3,7 @@
 Another program, or another virtual machine on the same physical core, can make runs up to twice as
 slow, for milliseconds or for seconds. A loop of known length before and after each run tells which
 runs had the core for themselves: those count. Where the runtime uses all cores, the loop also looks
-at each of them, every few milliseconds.
+at each of them, every few milliseconds, and each thread is kept on a core of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.devices.roundtrip import cores_in_use
+from edgekit.devices.threads import apart, cores_in_use, cpu_times
 from edgekit.devices.timing import random_inputs
 from edgekit.runtimes.open import open_session
 from edgekit.runtimes.operators import operator_times
@@ -62,7 +62,7 @@ def quick_latency(
     """
     with open_session(Path(path), threads=threads, runtime=runtime) as session:
         call = session.prepared(random_inputs(session.inputs, 0))
-        start, runs = _clock(), 0
+        busy, start, runs = cpu_times(), _clock(), 0
         while runs < 2 or _clock() - start < _WARM_UP_SHARE * seconds:
             call()
             runs += 1
@@ -72,7 +72,8 @@ def quick_latency(
             quiet_loop_s = min(quiet_loop_s, *(_look(1) for _ in range(_LOOKS)))
             batch = max(1, round(_BATCH_S / each))
             cores = cores_in_use(threads)
-            times, loops = _runs(call, batch, each, seconds, quiet_loop_s, cores)
+            with apart(cores, busy):
+                times, loops = _runs(call, batch, each, seconds, quiet_loop_s, cores)
         finally:
             gc.enable()
         version = session.version
@@ -152,14 +153,15 @@ def _runs(
 
 
 def _look_around(cores: Sequence[int]) -> float:
-    """The longest mean time of the loop on any of the cores; 0: there is none to look at."""
+    """The longest mean time of the loop on any of the cores; 0: there is none to look at.
+
+    This thread is on the first of them then.
+    """
     longest = 0.0
     for core in reversed(cores):
         os.sched_setaffinity(0, {core})
         _look(1)  # the core's caches know nothing of it
         longest = max(longest, _look(_LOOPS[0]))
-    if cores:
-        os.sched_setaffinity(0, cores)
     return longest
 
 

@@ -16,18 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from edgekit.devices.threads import cores_in_use
+
 _ROUNDS = 300
 _COUNTED = _ROUNDS // 4  # the shortest: what else runs makes them longer
 _TRIES = 3
 _POLLS = 200_000  # that an answer is waited for
 _ASKED, _ANSWERED = 0, 128  # places in the memory shared, in cache lines of their own
 _SYMBOLS = 250
-
-
-def cores_in_use(threads: int) -> list[int]:
-    """The cores that a runtime's threads must be on; none if there are others or it has one."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return cores if 1 < len(cores) <= threads else []
 
 
 class RoundTrip:

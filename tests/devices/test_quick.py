@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +14,8 @@ from edgekit.base.errors import ToolError
 from edgekit.devices import quick
 from edgekit.devices.latency import UNKNOWN, Latency, Quiet, quiet_of, quietest, settled
 from edgekit.devices.quick import quick_latency
-from edgekit.devices.roundtrip import RoundTrip, cores_in_use
+from edgekit.devices.roundtrip import RoundTrip
+from edgekit.devices.threads import apart, cores_in_use, cpu_times
 
 
 class Failing:
@@ -122,14 +125,46 @@ def test_runs_beside_programs_on_another_core_do_not_count(
     assert found["loop_s"] == pytest.approx(1e-6)
 
 
-def test_a_look_around_leaves_the_process_on_its_cores() -> None:
-    if not hasattr(os, "sched_getaffinity"):
-        pytest.skip("this system has no affinities")
-    cores = sorted(os.sched_getaffinity(0))
-    assert quick._look_around(cores) > 0
-    assert sorted(os.sched_getaffinity(0)) == cores
+SEVERAL_CORES = pytest.mark.skipif(
+    len(cores_in_use(64)) < 2, reason="cores cannot be chosen, or there is one"
+)
+
+
+def test_one_core_or_one_thread_needs_no_look_around() -> None:
     assert quick._look_around([]) == 0.0
     assert cores_in_use(1) == []
+
+
+@SEVERAL_CORES
+def test_busy_threads_have_cores_of_their_own_while_runs_are_timed() -> None:
+    cores, stop, started = cores_in_use(64), threading.Event(), threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            started.set()
+
+    idle = threading.Thread(target=stop.wait)
+    busy = threading.Thread(target=spin)
+    before = cpu_times()
+    idle.start()
+    busy.start()
+    try:
+        started.wait()
+        while cpu_times().get(busy.native_id or 0, 0) < 5e6:
+            time.sleep(1e-3)
+        with apart(cores[:2], before):
+            assert os.sched_getaffinity(0) == {cores[0]}
+            assert os.sched_getaffinity(busy.native_id or 0) == {cores[1]}
+            assert os.sched_getaffinity(idle.native_id or 0) == set(cores)
+            assert quick._look_around(cores[:2]) > 0
+            assert os.sched_getaffinity(0) == {cores[0]}
+        assert os.sched_getaffinity(0) == os.sched_getaffinity(busy.native_id or 0) == set(cores)
+        with apart([], before):
+            assert os.sched_getaffinity(0) == set(cores)
+    finally:
+        stop.set()
+        busy.join()
+        idle.join()
 
 
 def test_the_quietest_latencies_count() -> None:
@@ -159,7 +194,7 @@ def test_runs_on_cores_that_share_no_cache_are_in_doubt() -> None:
     assert settled([Latency(1.0, 1e-6)], quiet)
 
 
-@pytest.mark.skipif(len(cores_in_use(64)) < 2, reason="cores cannot be chosen, or there is one")
+@SEVERAL_CORES
 def test_a_value_comes_back_from_another_core() -> None:
     cores = cores_in_use(64)
     with closing(RoundTrip()) as trip:

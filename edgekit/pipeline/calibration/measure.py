@@ -201,7 +201,8 @@ def measure(
     Networks come in an order by chance and settings in turns, so that what else the device does in
     some seconds or minutes is not taken for what some networks or settings cost. What was
     disturbed, and what the device was not ready for, is measured in further turns, as long as there
-    is time.
+    is time. Times of operators are asked of the fewest threads alone: what more threads take is
+    told by what these take.
 
     Args:
         device: what runs them.
@@ -214,6 +215,7 @@ def measure(
     groups: dict[FileType, list[Setting]] = {}
     for setting in settings:
         groups.setdefault((setting.runtime, setting.precision), []).append(setting)
+    fewest = {min(group, key=lambda one: one.threads) for group in groups.values()}
     gathered = {setting: _Gathered() for setting in settings}
     runs = min(max(seconds * _RUNS_SHARE / (len(plan) * len(settings)), _RUNS_S[0]), _RUNS_S[1])
     order = jobs(plan, whole, list(groups))
@@ -254,8 +256,9 @@ def measure(
                 view = GraphView(read_graph(path))
                 for one in asked:
                     visit = gathered[one].visits(network)
+                    profiled = one in fewest and visit == 0
                     entry = known[one] or _entry(
-                        device, journal, one, network.name, visit, path, view, runs
+                        device, journal, one, network.name, visit, path, view, runs, profiled
                     )
                     gathered[one].add(network, view, entry)
         first, order = False, begun
@@ -335,6 +338,7 @@ def _entry(
     path: Path,
     view: GraphView,
     runs: float,
+    profiled: bool,
 ) -> dict[str, Any]:
     places = {op.layer: op.index for op in reversed(view.graph.ops)}  # names change with each file
     try:
@@ -343,7 +347,7 @@ def _entry(
         )
         operators = (
             device.operators(path, runtime=setting.runtime, threads=setting.threads, seconds=runs)
-            if visit == 0
+            if profiled
             else []
         )
     except EdgekitError as error:  # one network that a runtime refuses spoils no calibration
