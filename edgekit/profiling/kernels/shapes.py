@@ -21,6 +21,7 @@ FEATURE_VERSION = 4
 _TOUCHED = "touched"
 _LEAST_TOUCHED, _MOST_TOUCHED = 0.5, 16.0  # MB
 _LEAST = 1e-3
+_FEWEST = 11  # features: of kernels that multiply no matrices
 _LONG_RUN = 4096  # values: what begins a row is nothing beside them
 _TILE = 16  # float32 values in the widest vector of a CPU
 _MEGA = 1e6
@@ -91,6 +92,14 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
     tiles = _tiles(gemm.k // taps, columns)
     features = (gemm.m, gemm.k, gemm.n, gemm.groups, taps, fresh, *tiles, *around)
     return KernelShape(name + suffix, features)
+
+
+def size(shape: KernelShape) -> float:
+    """What a kernel computes: multiplications of matrices, or values read, written, multiplied."""
+    if len(shape.features) > _FEWEST:
+        return math.prod(shape.features[:4])
+    written, read, _, _, _, deep, *_ = shape.features
+    return written * (1 + read) * deep
 
 
 def costs_nothing(view: GraphView, work: Work) -> bool:
