@@ -51,8 +51,10 @@ _ST_ZOO = "ST STM32 AI model zoo README"
 _ST_CLASSES = {"flowers": 5, "food-101": 101, "person": 2}
 
 _AI_HUB = "quic/ai-hub-models perf.yaml"
-# With the sizes that their repository profiles, where the table has those of the weights' training.
+# With the sizes that their repository profiles, where the table has those of the weights' training:
+# all classifiers of torchvision see 224 x 224 pixels (_shared/imagenet_classifier/model.py).
 _AI_HUB_NAMES = {
+    "efficientnet_b4": "efficientnet_b4 224", "efficientnet_v2_s": "efficientnet_v2_s 224",
     "googlenet": "inception_v1", "shufflenet_v2": "shufflenet_v2 48",
     "vit": "vit_base", "mobile_vit": "mobile_vit 256", "efficientvit_b2_cls": "efficientvit_b2 224",
     "yolov7": "yolov7-tiny 640 decoded", "yolov8_det": "yolov8n 640 decoded",

@@ -161,7 +161,7 @@ def levit_128s() -> Graph:
         if follow:
             x = expanded(shrinking(x, *follow))
     pooled = net.reshape(net.mean(net.reshape(x, 4, 4, 384)), 384)
-    return net.graph(net.dense(pooled, 1000), net.dense(pooled, 1000))
+    return net.graph(net.dense(pooled, 1000))
 
 
 def efficientvit_b2(size: str) -> Graph:
@@ -205,10 +205,14 @@ def efficientvit_b2(size: str) -> Graph:
 
 
 def mobilebert(places: str) -> Graph:
-    """MobileBERT (Sun et al. 2020) for question answering: 24 thin layers, four stacked FFNs."""
+    """MobileBERT (Sun et al. 2020): 24 thin layers, four stacked FFNs; the best word for a mask.
+
+    Each place has scores of all words, of which only those of the mask are read
+    (quic/ai-hub-models, _shared/bert_hf/model.py).
+    """
     net = Layers("linear")
-    count = int(places)
-    words = net.embedding(net.input(count), 30522, 128)
+    count, vocabulary = int(places), 30522
+    words = net.embedding(net.input(count), vocabulary, 128)
     mask = net.input(count)
     near = net.concat([net.slice(words, count, 128), words, net.slice(words, count, 128)])
     x = net.shift(net.dense(near, 512), count, 512)
@@ -229,8 +233,9 @@ def mobilebert(places: str) -> Graph:
         for _ in range(4):
             inner = normal(net.add(net.dense(net.dense(inner, 512), 128), inner))
         x = normal(net.add(net.dense(inner, 512), x))
-    ends = net.dense(x, 2)
-    return net.graph(*(net.slice(ends, count, 1) for _ in range(2)))
+    x = net.norm(net.dense(x, 512, "relu"))
+    scores = net.slice(net.dense(x, vocabulary), 1, vocabulary)
+    return net.graph(net.argmax(scores))
 
 
 def resmlp12() -> Graph:
