@@ -13,7 +13,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 _WITHIN = 0.03
 
 # Name; millions of multiply-accumulates and of parameters, None where the publication has none or
-# counts otherwise (LeViT's biases are stored once an offset, its export has one a pair).
+# counts otherwise (MobileBERT's words are stored once, its export has them where they go in and
+# out).
 PUBLISHED = [
     # ultralytics' tables, half of their FLOPs
     ("yolov8n 640", 4350, 3.2), ("yolov8s 640", 14300, 11.2), ("yolov8m 640", 39450, 25.9),

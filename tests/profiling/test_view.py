@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from edgekit.graph.types import OpClass
 from edgekit.profiling.view import GraphView
 from tests.profiling.graphs import GraphMaker, small_cnn
 
@@ -64,6 +65,22 @@ def test_onnx_operators_fuse_into_the_convolution_before_them() -> None:
     view = GraphView(make.graph())
     assert view.free == {1, 2}, "the last two share their input, so neither can be fused"
     assert GraphView(make.graph(), for_accelerator=True).free == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "fused"),
+    [
+        ("Softmax", "activation", False), ("LayerNormalization", "normalization", False),
+        ("Gelu", "activation", True), ("BatchNormalization", "normalization", True),
+    ],
+)  # fmt: skip
+def test_an_accelerator_fuses_what_computes_each_value_from_one(
+    name: str, kind: OpClass, fused: bool
+) -> None:
+    make = GraphMaker((1, 12, 197, 64), "float16", file_format="onnx")
+    make.op("MatMul", "matmul", (1, 12, 197, 197), dtype="float16", macs=12 * 197 * 197 * 64)
+    make.op(name, kind, (1, 12, 197, 197), dtype="float16")
+    assert GraphView(make.graph(), for_accelerator=True).free == ({1} if fused else set())
 
 
 @pytest.mark.parametrize("other_reader", [False, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekit.graph.types import Op
-from edgekit.profiling.fusion.functions import ELEMENTWISE, pads_convolutions
+from edgekit.profiling.fusion.functions import ELEMENTWISE, over_many, pads_convolutions
 from edgekit.profiling.fusion.types import Fusion
 from edgekit.profiling.links import WEIGHTED, Links
 
@@ -14,7 +14,8 @@ def fused(links: Links) -> Fusion:
     """What becomes of the operators of a file whose quantization and activations are apart.
 
     Conversions between integers and floats cost nothing, nor what alone reads the result of a
-    convolution or a dense layer, nor a padding before convolutions.
+    convolution or a dense layer and computes each value from one, nor a padding before
+    convolutions.
     """
     free = set(links.computed_once)
     hosts: set[int] = set()  # operators that others are fused into, and the fused themselves
@@ -36,7 +37,7 @@ def fused(links: Links) -> Fusion:
 
 def _follows(links: Links, op: Op, hosts: set[int]) -> bool:
     sources = links.activations_in(op)
-    if op.kind not in ELEMENTWISE or len(sources) != 1:
+    if op.kind not in ELEMENTWISE or over_many(op) or len(sources) != 1:
         return False
     maker = links.producers.get(sources[0].index)
     alone = len(links.consumers.get(sources[0].index, [])) == 1

@@ -8,6 +8,21 @@ from edgekit.profiling.links import Links
 _CONVOLUTIONS = frozenset({"conv", "pointwise", "depthwise"})
 ELEMENTWISE = frozenset({"activation", "elementwise", "normalization"})
 _MOST_PARTS = 8
+_OVER_MANY = frozenset(
+    {
+        "GROUPNORMALIZATION", "INSTANCENORMALIZATION", "L2NORMALIZATION", "LAYERNORM",
+        "LAYERNORMALIZATION", "LOGSOFTMAX", "LPNORMALIZATION", "LRN", "MVN", "NORMALIZEL2",
+        "SOFTMAX",
+    }
+)  # fmt: skip
+
+
+def over_many(op: Op) -> bool:
+    """Whether a value that an operator gives depends on many: a mean, a softmax, a layer norm.
+
+    It begins when the operator before has ended, and is no part of that one's kernel.
+    """
+    return op.kind == "reduce" or op.name.upper().replace("_", "") in _OVER_MANY
 
 
 def pads_convolutions(links: Links, op: Op) -> bool:
