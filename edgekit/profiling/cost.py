@@ -19,6 +19,7 @@ import math
 from dataclasses import dataclass
 
 from edgekit.graph.types import OpClass
+from edgekit.profiling.fusion.functions import over_many
 from edgekit.profiling.work import Gemm, Work
 from edgekit.schema.target import KernelCosts, MemorySpec, Processor, SystolicArray, Term
 
@@ -34,9 +35,8 @@ _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
     "mac.conv_shallow": "mac.conv",
     "mac.depthwise_large": "mac.depthwise",
 }
-# These take values from one lane of a vector to another: sums over a row, another order or start.
-_REORDERING = frozenset({"SOFTMAX", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V"})
-_JOINING = frozenset({"CONCATENATION", "CONCAT"})
+# These take values from one lane of a vector to another: another order or start.
+_REORDERING = frozenset({"TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V"})
 _OF_ALL: frozenset[Term] = frozenset({"lane_mac", "block_mac"})  # in place of a class's own rate
 _BLOCKED: frozenset[OpClass] = frozenset({"conv", "pointwise", "dense"})
 _OUTPUTS: dict[OpClass, Term] = {
@@ -71,7 +71,9 @@ class OpTime:
         return max(self.kernel, self.memory) + self.dispatch + self.stream
 
 
-def kernel_terms(work: Work, *, switched: bool = False) -> dict[Term, float]:
+def kernel_terms(
+    work: Work, *, switched: bool = False, resident_bytes: int | None = None
+) -> dict[Term, float]:
     """The amounts that kernel costs multiply, by the name of the term.
 
     The fit of a target sums them over a model, so that fitting and predicting use one definition.
@@ -79,6 +81,7 @@ def kernel_terms(work: Work, *, switched: bool = False) -> dict[Term, float]:
     Args:
         work: the operator's load.
         switched: whether its network is loaded part by part.
+        resident_bytes: the largest activation that the processor keeps on the chip; None: unknown.
     """
     if work.free:
         return {}
@@ -105,11 +108,12 @@ def kernel_terms(work: Work, *, switched: bool = False) -> dict[Term, float]:
     if work.kind in ("pool", "reduce", "activation"):
         terms["unfused_byte"] = float(work.activation_bytes)
     if work.op.name.upper() in _REORDERING:
-        terms["reorder_byte"] = float(work.activation_bytes)
-    if work.op.name.upper() in _JOINING:
-        terms["join_byte"] = float(work.activation_bytes)
-    if work.kind == "resize":
-        terms["resize_byte"] = float(work.activation_bytes)
+        terms["reorder_byte"] = float(work.row_bytes)
+    if over_many(work.op):
+        terms["statistic_op"] = 1.0
+    if resident_bytes is not None:
+        leaving = sum(size for size in work.maps if size > resident_bytes)
+        terms["offchip_byte"] = float(work.weight_bytes + leaving)
     return terms
 
 
@@ -185,7 +189,7 @@ def op_time(
     """
     if work.free:
         return OpTime(0.0, 0.0, 0.0)
-    terms = kernel_terms(work, switched=switched)
+    terms = kernel_terms(work, switched=switched, resident_bytes=processor.resident_bytes)
     extrapolated = None
     arithmetic = 0.0
     own = mac_term(work)

@@ -17,6 +17,10 @@ _RESHAPES = frozenset(
 _VECTOR = 4
 _WINOGRAD_TAPS = 9
 _WINOGRAD_CHANNELS = 8
+_BLOCK = 32
+_ROW: dict[Precision, int] = {"int8": 32, "fp16": 8}  # values; networks with short rows tell
+# They take what the operator before gives tile by tile; others wait for a tile's neighbours.
+_TILE_BY_TILE = frozenset({"pointwise", "elementwise", "activation"})
 VALUE_BITS: dict[Precision, int] = {"int8": 8, "fp16": 16, "int16x8": 16}
 """Of a value that a network computes; else those of its type in the file."""
 
@@ -57,6 +61,9 @@ class Work:
             Winograd's algorithm computes with fewer multiplications (Lavin and Gray 2016).
         shallow: whether it is a convolution of fewer than four input channels, which fill no vector
             of four (CMSIS-NN, Lai et al. 2018, has a kernel of its own for them).
+        row_bytes: `activation_bytes` where a place's channels take at least as long as a full row.
+        maps: bytes of each activation that it reads or writes as a whole, in blocks of 32 channels:
+            one that the next operator alone reads, tile by tile, never is there as a whole.
     """
 
     op: Op
@@ -68,6 +75,8 @@ class Work:
     free: bool
     winograd: bool = False
     shallow: bool = False
+    row_bytes: int = 0
+    maps: tuple[int, ...] = ()
 
     @property
     def kind(self) -> OpClass:
@@ -82,6 +91,7 @@ class Work:
 
 def works(view: GraphView) -> Iterator[Work]:
     """The work of every operator, in the file's order."""
+    passing = _passing(view)
     for op in view.graph.ops:
         precision = view.op_precision(op)
         moved = [*view.activations_in(op), *view.tensors(op.outputs)]
@@ -98,7 +108,49 @@ def works(view: GraphView) -> Iterator[Work]:
             free=op.index in view.free,
             winograd=gemm is not None and op.kind == "conv" and _winograd(moved, gemm),
             shallow=op.kind == "conv" and _input_channels(view, op) < _VECTOR,
+            row_bytes=sum(_row_bytes(view, t, precision) for t in moved),
+            maps=()
+            if reshape
+            else tuple(
+                _bytes(view, t, precision) * _full(count := _channels(view, t)) // count
+                for t in moved
+                if t.index not in passing
+            ),
         )
+
+
+def _passing(view: GraphView) -> set[int]:
+    """Activations that one operator alone reads, tile by tile, through those fused into others."""
+    made = {index: index for op in view.graph.ops for index in op.outputs}
+    readers: dict[int, list[Op]] = {}
+    for op in view.graph.ops:
+        sources = [made.get(t.index, t.index) for t in view.activations_in(op)]
+        if op.index in view.free and sources:
+            made.update(dict.fromkeys(op.outputs, sources[0]))
+        elif op.index not in view.free:
+            for source in sources:
+                readers.setdefault(source, []).append(op)
+    passed = {
+        source
+        for source, found in readers.items()
+        if len(found) == 1 and found[0].kind in _TILE_BY_TILE
+    }
+    return {index for index, source in made.items() if source in passed}
+
+
+def _channels(view: GraphView, tensor: Tensor) -> int:
+    """Channels of an image, NCHW but in TFLite; else values of the last axis."""
+    axis = 1 if view.graph.format != "tflite" and len(tensor.shape) == 4 else -1
+    return (tensor.shape[axis] if tensor.shape else None) or 1
+
+
+def _full(channels: int) -> int:
+    return math.ceil(channels / _BLOCK) * _BLOCK
+
+
+def _row_bytes(view: GraphView, tensor: Tensor, precision: Precision) -> int:
+    channels = _channels(view, tensor)
+    return _bytes(view, tensor, precision) * max(channels, _ROW.get(precision, 1)) // channels
 
 
 def _input_channels(view: GraphView, op: Op) -> int:

@@ -44,10 +44,10 @@ Term = Literal[
     "activation_byte",  # read or written
     "vector_byte",  # read or written by elementwise operators and those that only move data
     "unfused_byte",  # read or written by pools, means and activations that stand alone
-    "reorder_byte",  # read or written by softmax, transposition, slices and splits
-    "join_byte",  # read or written by concatenations
-    "resize_byte",  # read or written by resizes
+    "reorder_byte",  # read or written by transposition, slices and splits, with those of full rows
     "weight_byte",  # read
+    "offchip_byte",  # of weights, and of activations larger than the processor keeps on its chip
+    "statistic_op",  # one operator of whose inputs many make each output: means, softmax
     "op",  # one operator
     "switched_op",  # one operator of a network that is loaded part by part
     "switched_byte",  # read or written by one
@@ -150,6 +150,9 @@ class Processor(Document):
         False,
         description="with weights beyond the cache, or with attention, all are streamed: it loads "
         "part by part",
+    )
+    resident_bytes: int | None = Field(
+        None, gt=0, description="the largest activation that it keeps on the chip"
     )
     operator_bytes: int = Field(
         0, ge=0, description="what each operator takes of the parameter cache beside its weights"

@@ -122,7 +122,7 @@ def test_bytes_of_what_stands_between_convolutions_are_told_apart(kind: str) -> 
 @pytest.mark.parametrize(
     ("name", "kind", "counts"),
     [
-        ("SOFTMAX", "activation", True), ("Transpose", "data", True),
+        ("SOFTMAX", "activation", False), ("Transpose", "data", True),
         ("LayerNormalization", "normalization", False), ("LOGISTIC", "activation", False),
         ("CONCATENATION", "data", False), ("Slice", "data", True), ("SPLIT", "data", True),
     ],
@@ -130,26 +130,38 @@ def test_bytes_of_what_stands_between_convolutions_are_told_apart(kind: str) -> 
 def test_only_operators_whose_values_change_lanes_cost_reorder_bytes(
     name: str, kind: str, counts: bool
 ) -> None:
-    load = work(kind, 0)
+    load = replace(work(kind, 0), row_bytes=320)
     terms = kernel_terms(replace(load, op=replace(load.op, name=name)))
-    assert terms.get("reorder_byte") == (100 if counts else None)
+    assert terms.get("reorder_byte") == (320 if counts else None)
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "term"),
+    ("name", "kind", "counts"),
     [
-        ("CONCATENATION", "data", "join_byte"), ("Concat", "data", "join_byte"),
-        ("Resize", "resize", "resize_byte"), ("RESIZE_BILINEAR", "resize", "resize_byte"),
-        ("PAD", "data", None),
+        ("MEAN", "reduce", True), ("ArgMax", "reduce", True), ("Softmax", "activation", True),
+        ("LayerNormalization", "normalization", True), ("LAYER_NORM", "normalization", True),
+        ("BatchNormalization", "normalization", False), ("Sigmoid", "activation", False),
+        ("Conv", "conv", False), ("MaxPool", "pool", False),
     ],
 )  # fmt: skip
-def test_concatenations_and_resizes_cost_bytes_of_their_own(
-    name: str, kind: str, term: str | None
+def test_what_needs_many_values_for_each_counts_by_operator(
+    name: str, kind: str, counts: bool
 ) -> None:
     load = work(kind, 0)
     terms = kernel_terms(replace(load, op=replace(load.op, name=name)))
-    assert {"join_byte", "resize_byte"} & terms.keys() == ({term} if term else set())
-    assert term is None or terms[term] == 100  # type: ignore[index]
+    assert terms.get("statistic_op") == (1 if counts else None)
+
+
+def test_weights_and_activations_that_are_too_large_pass_the_memory_off_the_chip() -> None:
+    load = replace(work(activations=700, weights=50), maps=(400, 300))
+    amounts = [kernel_terms(load, resident_bytes=most)["offchip_byte"] for most in (299, 300, 400)]
+    assert amounts == [750, 450, 50]
+    assert "offchip_byte" not in kernel_terms(load)
+    costs = KernelCosts(origin="assumed", ns={"mac.conv": 0.0, "offchip_byte": 2.0})
+    device = Processor(
+        name="npu", kind="npu", rules="qnn-htp", costs={"int8": costs}, resident_bytes=300
+    )
+    assert op_time(load, device, costs, MEMORY).kernel == pytest.approx(900e-9)
 
 
 def test_a_processor_with_its_own_memory_does_not_wait_for_the_hosts() -> None:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from edgekit.graph.types import OpClass
 from edgekit.profiling.cost import kernel_terms, mac_term, op_time
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work, works
@@ -92,3 +93,38 @@ def test_a_special_kernel_without_a_rate_runs_as_the_general_one() -> None:
     assert time.extrapolated is None
     fast = KernelCosts(origin="assumed", ns={"mac.conv": 0.5, "mac.winograd": 0.2})
     assert op_time(load, cpu, fast, MEMORY).kernel == pytest.approx(load.macs * 0.2e-9)
+
+
+@pytest.mark.parametrize(("dtype", "channels", "row"), [
+    ("int8", 3, 32), ("int8", 48, 48), ("float16", 3, 8), ("float16", 48, 48), ("float32", 3, 3),
+])  # fmt: skip
+def test_few_channels_move_as_slowly_as_a_row(dtype: str, channels: int, row: int) -> None:
+    make = GraphMaker((1, channels, 64, 64), dtype, file_format="onnx")
+    make.op("Slice", "data", (1, channels, 32, 32), dtype=dtype)
+    (load,) = works(GraphView(make.graph(), for_accelerator=True))
+    assert load.row_bytes == (64 * 64 + 32 * 32) * row * load.activation_bytes // (
+        (64 * 64 + 32 * 32) * channels
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "passes"),
+    [("Conv", "pointwise", True), ("Conv", "conv", False),
+     ("MaxPool", "pool", False)],
+)  # fmt: skip
+def test_what_is_read_tile_by_tile_never_is_there_as_a_whole(
+    name: str, kind: OpClass, passes: bool
+) -> None:
+    """The activation between two operators, 24 channels in a block of 32, through a fused Relu."""
+    make = GraphMaker((1, 24, 8, 8), file_format="onnx")
+    make.op("Conv", "conv", (1, 24, 8, 8), weights=((24, 24, 3, 3),), macs=331_776)
+    between = make.op("Relu", "activation", (1, 24, 8, 8))
+    make.op(name, kind, (1, 24, 8, 8))
+    first, fused, second = works(GraphView(make.graph(), for_accelerator=True))
+    size = 8 * 8 * 32
+    assert fused.free
+    assert (len(first.maps), len(second.maps)) == ((1, 1) if passes else (2, 2))
+    assert {*first.maps, *second.maps} == {size}
+    make.op("Neg", "elementwise", (1, 24, 8, 8), source=between)  # another that reads it
+    first, _, second, *_ = works(GraphView(make.graph(), for_accelerator=True))
+    assert (len(first.maps), len(second.maps)) == (2, 2)

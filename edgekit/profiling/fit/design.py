@@ -227,7 +227,8 @@ def _amounts(measured: Sample, target: Target, processor: str) -> Mapping[Parame
     switched = switches(measured.loads, measured.placed, hardware)
     for work, where in zip(measured.loads, measured.placed, strict=True):
         if where.where == processor:
-            for name, amount in kernel_terms(work, switched=switched).items():
+            terms = kernel_terms(work, switched=switched, resident_bytes=hardware.resident_bytes)
+            for name, amount in terms.items():
                 totals[name] += amount
     if hardware.link:
         totals["link"] = float(

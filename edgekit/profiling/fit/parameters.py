@@ -117,18 +117,22 @@ def _pulled(groups: _Groups, vector: tuple[Parameter, ...]) -> ParameterSet:
     return ParameterSet((*groups, vector), robust=True, repeats=_REPEATS, pull=_PULL)
 
 
-def _hexagon(*moved: tuple[Parameter, ...]) -> tuple[ParameterSet, ...]:
+def _hexagon(*ports: Parameter) -> tuple[ParameterSet, ...]:
     products: tuple[Parameter, ...] = (*_MATRIX, "mac.matmul")
     all_products: tuple[Parameter, ...] = (*_ALL_MACS, "mac.matmul")
     return (
         ParameterSet(
-            (products, _DEPTHWISE, *moved, ("inference",)),
+            (
+                products, _DEPTHWISE, ("reorder_byte",), ("statistic_op",), ("offchip_byte",),
+                ports, ("inference",),
+            ),
             robust=True,
             ties=(Tie("mac.depthwise", "mac.conv", 8.0),),
+            own=("reorder_byte", *ports[:1], "inference"),
         ),
         ParameterSet((all_products, ("input_value",), ("op",), ("inference",)), robust=True),
         ParameterSet((("op",), ("inference",)), robust=True),
-    )
+    )  # fmt: skip
 
 
 PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
@@ -232,15 +236,15 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ParameterSet((_ALL_MACS, ("weight_byte",))),
     ),
     # A matrix unit beside vector units (Hexagon). Inputs are brought into the order of its kernels
-    # first and outputs out of it, and weights are waited for. Depthwise convolutions run on the
-    # vector units; a product takes eight times as long there (fitted in fp16, a tie in int8, where
-    # few networks with such layers were measured). So do operators that move values to other lanes,
-    # and resizes. The network is compiled into one program, so that no layer has to be started.
-    "hexagon": _hexagon(
-        ("reorder_byte",), ("resize_byte",), ("input_value", "output_value"), ("weight_byte",)
-    ),
-    # What is concatenated is brought to one scale; outputs stay integers.
-    "hexagon-int8": _hexagon(("reorder_byte", "join_byte"), ("input_value",), ("weight_byte",)),
+    # first and outputs out of it. Weights, and activations larger than the memory at the processor
+    # holds beside others, pass the bus to the RAM. Depthwise convolutions run on the vector units;
+    # a product takes eight times as long there (fitted in fp16, a tie in int8, where few networks
+    # with such layers were measured). Operators that move values to other lanes cost rows of them.
+    # The network is compiled into one program, so that no layer has to be started, but what needs
+    # many values for each, such as the mean in squeeze-and-excitation, waits for the layer before
+    # to end. Other runtimes on the same chip have the same kernels, and orders of their own.
+    "hexagon": _hexagon("input_value", "output_value"),
+    "hexagon-int8": _hexagon("input_value"),  # outputs stay integers
     # Arithmetic so fast that weights and activations are waited for (TensorRT).
     "bandwidth": (
         ParameterSet(
