@@ -121,7 +121,7 @@ def inference_terms(graph: Graph) -> dict[Term, float]:
     """What a network has once an inference, by the name of the term.
 
     Runtimes bring the values that it takes into the order of their kernels, and those that it gives
-    back.
+    back. Where each layer has multipliers of its own, all wait for the one that writes most.
     """
 
     def values(ports: Sequence[Port]) -> float:
@@ -131,6 +131,10 @@ def inference_terms(graph: Graph) -> dict[Term, float]:
         "inference": 1.0,
         "input_value": values(graph.inputs),
         "output_value": values(graph.outputs),
+        "widest_value": max(
+            (float(graph.tensors[op.outputs[0]].elements) for op in graph.ops if op.macs),
+            default=0.0,
+        ),
     }
 
 
@@ -227,6 +231,8 @@ def _crossing_sizes(
     )
     if processor.rules == EDGETPU.name and (into or out):
         into.append(PROGRAM_BYTES)
+    if processor.swaps:  # layers of a pipeline: the next image comes while this one is computed
+        into = []
     return into, out
 
 

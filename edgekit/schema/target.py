@@ -53,6 +53,7 @@ Term = Literal[
     "switched_byte",  # read or written by one
     "input_value",  # of the network's inputs, once an inference
     "output_value",  # of its outputs
+    "widest_value",  # of the largest output of its convolutions and products, once an inference
     "inference",  # one inference
 ]
 """What the time of kernels is proportional to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.profiling.estimate import estimate, streamed_bytes, switches
+from edgekit.profiling.estimate import estimate, inference_terms, streamed_bytes, switches
 from edgekit.profiling.placement import place
 from edgekit.profiling.targets import load_target
 from edgekit.profiling.view import GraphView
@@ -12,7 +12,7 @@ from edgekit.profiling.work import works
 from edgekit.schema.target import Target
 from tests.profiling.graphs import GraphMaker, small_cnn
 
-LINK_BYTES = 16 * 16 * 3 + 10  # input and output
+LINK_BYTES = 10  # the output: the next input comes while this one is computed
 
 
 def accelerator(cache: int, *, swaps: bool, each: int = 0) -> Target:
@@ -94,3 +94,15 @@ def test_attention_is_loaded_part_by_part() -> None:
     assert switches(loads, place(view, target), target.processors[0])
     whole = accelerator(1 << 20, swaps=False)
     assert not switches(loads, place(view, whole), whole.processors[0])
+
+
+def test_layers_of_a_pipeline_wait_for_the_one_that_writes_most() -> None:
+    """The pointwise convolution of `small_cnn` writes 16 channels of 16 x 16 places."""
+    graph = small_cnn("int8").graph()
+    assert inference_terms(graph)["widest_value"] == 16 * 16 * 16
+    view = GraphView(graph)
+    target = load_target("hailo-8")
+    result = estimate(view, list(works(view)), place(view, target), target)
+    assert not isinstance(result, str)
+    cost = target.processors[0].costs["int8"].ns["widest_value"]
+    assert result.fixed == pytest.approx(16 * 16 * 16 * cost * 1e-9)

@@ -191,10 +191,11 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
             (("lane_mac",), ("link",), ("inference",)), robust=True, own=("link", "inference")
         ),
     ),
-    # All layers at once, each with multipliers of its own that it passes its rows to (Hailo):
-    # channels come in blocks, and depthwise convolutions leave most lanes idle. Images, results
-    # and, of a network too large for that, all weights come over its link; such a network is
-    # loaded part by part: that takes time by layer, and values wait in memory between the parts.
+    # All layers at once, each with multipliers of its own that it passes its rows to (Hailo): all
+    # wait for the layer that writes most; channels come in blocks, and depthwise convolutions leave
+    # most lanes idle. Results and, of a network too large for that, all weights come over its link,
+    # images while the one before is computed; such a network is loaded part by part: that takes
+    # time by layer, and values wait in memory between the parts.
     "array": (
         ParameterSet(
             (
@@ -203,6 +204,7 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
                 ("mac.matmul",),
                 ("switched_op",),
                 ("switched_byte",),
+                ("widest_value",),
                 ("link",),
             ),
             robust=True,
