@@ -40,7 +40,7 @@ def block() -> Network:
     gate = network.unary("logistic", network.conv(network.mean(last), 8))
     last = network.binary("mul", last, gate)
     last = network.concat([network.conv(last, 4, groups=2), network.unary("hard_swish", last)])
-    last = network.slice(network.resize(last), 8)
+    last = network.slice(network.pad(network.resize(last)), 8, begin=2)
     last = network.reshape(network.pool(last, "average_pool"), (1, 16, 8))
     scores = network.unary("softmax", network.matmul(last, network.transpose(last)))
     network.dense(network.matmul(scores, last), 5)

@@ -108,6 +108,14 @@ def cell(network: Network, last: int, channels: int) -> int:
     return network.concat(parts)
 
 
+def halving(network: Network, last: int, channels: int) -> int:
+    """Half the rows and columns, from the first and from the second on (Zoph et al. 2018)."""
+    last = network.unary("relu", last)
+    moved = network.slice(network.pad(last), network.shape(last)[-1], begin=2)
+    halves = (network.pool(one, "average_pool", 1, 2) for one in (last, moved))
+    return network.concat([network.conv(one, channels // 2, 1, 1, "none") for one in halves])
+
+
 def convnext(network: Network, last: int, channels: int) -> int:
     """Depthwise convolution and a dense network of each place (Liu et al. 2022)."""
     inner = layer_norm(network, network.depthwise(last, 7, 1, "none"))

@@ -150,7 +150,7 @@ def _nasnet(network: Network, generator: np.random.Generator) -> int:
     for block in range(3):
         last = blocks.cell(network, last, channels)
         if block < 2:
-            last = network.pool(last, "max_pool", 3, 2)
+            last = blocks.halving(network, last, channels)
     return network.unary("relu", last)
 
 

@@ -41,6 +41,7 @@ class Layer:
         valid: whether it computes only where the kernel fits, else where its middle does.
         one_scale: whether a factor or a sum is one number, or the weights of a dense layer have one
             scale in .onnx files, as in those made of .tflite files; else one a column.
+        begin: first row and column of a slice.
     """
 
     kind: LayerKind
@@ -52,6 +53,7 @@ class Layer:
     groups: int = 1
     valid: bool = False
     one_scale: bool = False
+    begin: int = 0
 
 
 class Network:
@@ -214,11 +216,12 @@ class Network:
         new = (1, height + 2 * margin, width + 2 * margin, channels)
         return self._add(Layer("pad", (source,), new, _pair(margin)))
 
-    def slice(self, source: int, channels: int, *, step: int = 1) -> int:
-        """The first channels of every `step`-th row and column."""
+    def slice(self, source: int, channels: int, *, step: int = 1, begin: int = 0) -> int:
+        """The first channels of every `step`-th row and column from `begin` on."""
         shape = self.shape(source)
-        inner = tuple(math.ceil(size / step) for size in shape[1:-1])
-        return self._add(Layer("slice", (source,), (1, *inner, channels), stride=step))
+        inner = tuple(math.ceil((size - begin) / step) for size in shape[1:-1])
+        new = (1, *inner, channels)
+        return self._add(Layer("slice", (source,), new, stride=step, begin=begin))
 
     def resize(self, source: int, factor: int = 2) -> int:
         """Bilinear enlargement."""

@@ -358,10 +358,11 @@ class _Writer:
 
     def _slice(self, number: int, layer: Layer) -> str:
         del number
-        rank = len(layer.shape)
-        end = (1, layer.shape[-1], *self._source(layer)[1:-1])
-        step = (1, 1, *(layer.stride for _ in range(rank - 2)))
-        limits = [(0,) * rank, end, tuple(range(rank)), step]
+        places = self._source(layer)[1:-1]
+        begin = (0, 0, *(layer.begin for _ in places))
+        end = (1, layer.shape[-1], *places)
+        step = (1, 1, *(layer.stride for _ in places))
+        limits = [begin, end, tuple(range(len(end))), step]
         return self._node(
             "Slice", [*self._inputs(layer), *(self._integers(*one) for one in limits)]
         )

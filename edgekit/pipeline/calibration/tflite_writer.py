@@ -251,10 +251,9 @@ class _Writer:
     def _slice(self, number: int, layer: Layer) -> None:
         source = self._network.shape(layer.inputs[0])
         step = (1, *(layer.stride for _ in source[1:-1]), 1)
+        begin = (0, *(layer.begin for _ in source[1:-1]), 0)
         end = (*source[:-1], layer.shape[-1])
-        limits = [
-            self._constant(np.array(values, np.int32)) for values in ((0,) * len(end), end, step)
-        ]
+        limits = [self._constant(np.array(values, np.int32)) for values in (begin, end, step)]
         self._op("STRIDED_SLICE", [self._of[layer.inputs[0]], *limits], self._of[number],
                  "StridedSliceOptions")  # fmt: skip
 
