@@ -19,7 +19,7 @@ from structures import channels_first, retyped
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
 from edgekit.profiling.fit.samples import Sample, sample
-from edgekit.schema.fitting import FitSpec, Reference
+from edgekit.schema.fitting import Cores, FitSpec, Reference
 from edgekit.schema.names import Precision
 from edgekit.schema.target import Source, Target
 
@@ -107,7 +107,7 @@ def references(target: Target, spec: FitSpec) -> tuple[Reference, ...]:
 
 def measured(
     rows: Sequence[Row], target: Target, precision: Precision, *,
-    processor: str | None = None, folder: Path = CACHE,
+    processor: str | None = None, folder: Path = CACHE, cores: Cores | None = None,
 ) -> Measured:  # fmt: skip
     """The measured networks whose structure is known, placed on the target."""
     samples, used = [], []
@@ -123,7 +123,7 @@ def measured(
             sample(
                 graph, target, model=identity(graph, row["model_name"]),
                 family=family(row["model_name"]), latency_s=float(row["latency_ms"]) * 1e-3,
-                energy_j=energy, processor=processor,
+                energy_j=energy, processor=processor, cores=cores,
             )
         )  # fmt: skip
         used.append(row)
@@ -158,7 +158,14 @@ def prior_data(
     """
     only = alone(target, spec, measured_alone=bool(spec.reference))
     boards = [
-        measured(matching(rows, [one]), target, one.precision, processor=only, folder=folder)
+        measured(
+            matching(rows, [one]),
+            target,
+            one.precision,
+            processor=only,
+            folder=folder,
+            cores=one.cores,
+        )
         for one in spec.prior
     ]
     return [

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 
 from edgekit.graph.types import OpClass
 from edgekit.profiling.fusion.functions import over_many
-from edgekit.profiling.work import Gemm, Work
+from edgekit.profiling.tiles import tile_macs
+from edgekit.profiling.work import VALUE_BITS, Gemm, Work
+from edgekit.schema.fitting import Cores
 from edgekit.schema.target import KernelCosts, MemorySpec, Processor, SystolicArray, Term
 
 _NS = 1e-9
@@ -29,6 +31,8 @@ _GIGA = 1e9
 _SMALL_KERNEL = 9  # taps
 _LANES = 64
 _BLOCK = 32
+_ONE_CORE = Cores()
+_FLOAT_BITS = 32
 _COPY_VALUES = 4  # take as long as to begin a copy: chosen, boards that ran ResNets tell
 _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
     "mac.winograd": "mac.conv",
@@ -37,7 +41,8 @@ _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
 }
 # These take values from one lane of a vector to another: another order or start.
 _REORDERING = frozenset({"TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V"})
-_OF_ALL: frozenset[Term] = frozenset({"lane_mac", "block_mac"})  # in place of a class's own rate
+# In place of a class's own rate.
+_OF_ALL: frozenset[Term] = frozenset({"lane_mac", "block_mac", "tile_mac"})
 _BLOCKED: frozenset[OpClass] = frozenset({"conv", "pointwise", "dense"})
 _OUTPUTS: dict[OpClass, Term] = {
     "conv": "conv_output",
@@ -72,7 +77,11 @@ class OpTime:
 
 
 def kernel_terms(
-    work: Work, *, switched: bool = False, resident_bytes: int | None = None
+    work: Work,
+    *,
+    switched: bool = False,
+    resident_bytes: int | None = None,
+    cores: Cores | None = None,
 ) -> dict[Term, float]:
     """The amounts that kernel costs multiply, by the name of the term.
 
@@ -82,6 +91,7 @@ def kernel_terms(
         work: the operator's load.
         switched: whether its network is loaded part by part.
         resident_bytes: the largest activation that the processor keeps on the chip; None: unknown.
+        cores: that share a product; None: one.
     """
     if work.free:
         return {}
@@ -100,6 +110,7 @@ def kernel_terms(
         terms["lane_mac"] = float(_lane_macs(work))
     if work.macs and work.kind in _BLOCKED:
         terms["block_mac"] = float(_block_macs(work))
+        terms["tile_mac"] = float(_tile_macs(work, cores or _ONE_CORE))
     if switched:
         terms["switched_op"] = 1.0
         terms["switched_byte"] = float(work.activation_bytes)
@@ -147,6 +158,12 @@ def _block_macs(work: Work) -> int:
     return gemm.taps * inputs * _full(gemm.n, _BLOCK) * gemm.m * gemm.groups
 
 
+def _tile_macs(work: Work, cores: Cores) -> int:
+    if work.gemm is None:
+        return work.macs
+    return tile_macs(work.gemm, cores, VALUE_BITS.get(work.precision, _FLOAT_BITS) // 8)
+
+
 def _full(lanes: int, block: int = _LANES) -> int:
     return math.ceil(lanes / block) * block
 
@@ -189,7 +206,9 @@ def op_time(
     """
     if work.free:
         return OpTime(0.0, 0.0, 0.0)
-    terms = kernel_terms(work, switched=switched, resident_bytes=processor.resident_bytes)
+    terms = kernel_terms(
+        work, switched=switched, resident_bytes=processor.resident_bytes, cores=costs.cores
+    )
     extrapolated = None
     arithmetic = 0.0
     own = mac_term(work)

@@ -15,6 +15,17 @@ vendor's program; or frames a second of overlapping inferences, whose reciprocal
 latency of one."""
 
 
+class Cores(Document):
+    """The cores that compute a network together."""
+
+    threads: int = Field(1, ge=1)
+    cache_bytes: int = Field(
+        32768,
+        ge=1,
+        description="largest data cache that one core has alone, on the core with the least",
+    )
+
+
 class Reference(Document):
     """Published measurements, in the words of the measurement table.
 
@@ -28,6 +39,9 @@ class Reference(Document):
     source: str | None = Field(None, description="title of the publication; None: all")
     latency_kind: LatencyKind = "single"
     notes: str | None = Field(None, description="words that the notes must have; None: any")
+    cores: Cores | None = Field(
+        None, description="of a prior: that share a product there; None: as many as in the fit"
+    )
 
 
 class FitSpec(Document):
@@ -45,6 +59,9 @@ class FitSpec(Document):
         (),
         description="measurements of the same runtime on other hardware: they help to find how "
         "the costs of this one relate to each other, each board at its own speed",
+    )
+    cores: Cores | None = Field(
+        None, description="that share a product, for costs of tiles; None: one thread"
     )
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from edgekit.base.errors import TargetError
 from edgekit.schema.base import Document
 from edgekit.schema.compiler import CompilerSpec
-from edgekit.schema.fitting import DerivedSpec, FitSpec, Reference
+from edgekit.schema.fitting import Cores, DerivedSpec, FitSpec, Reference
 from edgekit.schema.kernels import KernelTable
 from edgekit.schema.names import Format, Origin, Precision
 from edgekit.schema.power import ActivePower, PowerSpec, Vehicle
@@ -41,6 +41,7 @@ Term = Literal[
     "dense_output",  # values that a dense layer writes
     "lane_mac",  # multiply-accumulates of a 64 x 64 array, those of idle lanes too, for all "mac."
     "block_mac",  # of blocks of 32 inputs by 32 outputs, those of idle lanes too, where weights are
+    "tile_mac",  # of tiles that threads take of a product, those of waiting threads too
     "activation_byte",  # read or written
     "vector_byte",  # read or written by elementwise operators and those that only move data
     "unfused_byte",  # read or written by pools, means and activations that stand alone
@@ -98,6 +99,7 @@ class KernelCosts(Document):
     seen_macs: tuple[int, int] | None = Field(
         None, description="multiply-accumulates of the smallest and the largest network of the fit"
     )
+    cores: Cores | None = Field(None, description="that tiles are counted for; None: one thread")
     kernels: KernelTable | None = Field(
         None,
         description="factors on these costs by the shape of the kernel; the memory's limit is "

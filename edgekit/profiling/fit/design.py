@@ -69,7 +69,7 @@ class Design:
         return cls(
             models=tuple(s.model for _, s in together),
             boards=np.array([number for number, _ in together]),
-            amounts=tuple(_amounts(s, target, spec.processor) for _, s in together),
+            amounts=tuple(_amounts(s, target, spec) for _, s in together),
             latency=latency,
             known=latency - rest,
             macs=np.array([float(s.view.graph.macs) for _, s in together]),
@@ -219,15 +219,18 @@ def _score(design: Design, parameters: ParameterSet, rows: NDArray[np.int_]) -> 
     return total / len(rows)
 
 
-def _amounts(measured: Sample, target: Target, processor: str) -> Mapping[Parameter, float]:
-    """Amounts of each term in one inference, on one processor."""
+def _amounts(measured: Sample, target: Target, spec: FitSpec) -> Mapping[Parameter, float]:
+    """Amounts of each term in one inference, on the processor that is fitted."""
+    cores = measured.cores or spec.cores
     totals: dict[Parameter, float] = defaultdict(float)
     totals.update(inference_terms(measured.view.graph).items())
-    hardware = next(p for p in target.processors if p.name == processor)
+    hardware = next(p for p in target.processors if p.name == spec.processor)
     switched = switches(measured.loads, measured.placed, hardware)
     for work, where in zip(measured.loads, measured.placed, strict=True):
-        if where.where == processor:
-            terms = kernel_terms(work, switched=switched, resident_bytes=hardware.resident_bytes)
+        if where.where == spec.processor:
+            terms = kernel_terms(
+                work, switched=switched, resident_bytes=hardware.resident_bytes, cores=cores
+            )
             for name, amount in terms.items():
                 totals[name] += amount
     if hardware.link:

@@ -30,6 +30,7 @@ def with_costs(
         source=spec.source,
         measurements=len(samples),
         ns=ns,
+        cores=spec.cores,
         seen=tuple(sorted(seen)),
         seen_macs=(min(sizes), max(sizes)),
     )

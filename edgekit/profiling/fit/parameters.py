@@ -102,6 +102,8 @@ _INTEGER_KERNELS: _Groups = (
     _MATRIX, ("mac.depthwise",), ("mac.depthwise_large",), ("patch",), ("conv_output",),
     ("depthwise_output",), *_MEMORY,
 )  # fmt: skip
+# ruy shares products among threads tile by tile: of small ones, some threads wait for others.
+_TILE_KERNELS: _Groups = (("tile_mac",), *_INTEGER_KERNELS[1:])
 _VECTOR: tuple[Parameter, ...] = ("vector_byte",)
 _UNFUSED: tuple[Parameter, ...] = (*_VECTOR, "unfused_byte")
 _GEMM: _Groups = ((*_CONV, "mac.pointwise", "mac.dense"), ("mac.winograd",), _DEPTHWISE)
@@ -141,6 +143,8 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
     # A board with few measurements: those of the prior join its fit.
     "cpu-joined": (ParameterSet(_KERNELS), *_FEW),
     "cpu-int8": (_pulled(_INTEGER_KERNELS, _VECTOR), *_FEW),
+    # TensorFlow Lite with ruy, on several threads.
+    "cpu-int8-tiles": (_pulled(_TILE_KERNELS, _VECTOR), *_FEW),
     # With pools and activations like elementwise operators: on one thread beside convolutions on
     # several (TensorFlow Lite of 2019), or without vector instructions (integers on x86).
     "cpu-unfused": (_pulled(_KERNELS, _UNFUSED), *_FEW),

@@ -10,6 +10,7 @@ from edgekit.profiling.estimate import Estimate, estimate
 from edgekit.profiling.placement import OpPlacement, place
 from edgekit.profiling.view import GraphView, compiles, computed
 from edgekit.profiling.work import Work, works
+from edgekit.schema.fitting import Cores
 from edgekit.schema.target import Target
 
 
@@ -22,6 +23,7 @@ class Sample:
         family: name of its family.
         latency_s: of one inference, in seconds.
         energy_j: of one inference, in joules, over the scope of the target's power; None: unknown.
+        cores: that it was measured on; None: those of the fit.
     """
 
     model: str
@@ -31,6 +33,7 @@ class Sample:
     placed: tuple[OpPlacement, ...]
     latency_s: float
     energy_j: float | None = None
+    cores: Cores | None = None
 
 
 def sample(
@@ -42,6 +45,7 @@ def sample(
     latency_s: float,
     energy_j: float | None = None,
     processor: str | None = None,
+    cores: Cores | None = None,
 ) -> Sample:
     """Places a measured network on a target.
 
@@ -53,6 +57,7 @@ def sample(
         latency_s: of one inference, in seconds.
         energy_j: of one inference, in joules.
         processor: the only one that it ran on; None: as the target places it.
+        cores: that it ran on; None: those of the fit.
     """
     view = GraphView(computed(graph, target), for_accelerator=compiles(target))
     placed = (
@@ -60,7 +65,7 @@ def sample(
         if processor
         else tuple(place(view, target))
     )
-    return Sample(model, family, view, tuple(works(view)), placed, latency_s, energy_j)
+    return Sample(model, family, view, tuple(works(view)), placed, latency_s, energy_j, cores)
 
 
 def predict(measured: Sample, target: Target) -> Estimate:

@@ -1,0 +1,93 @@
+"""Tiles of products, against the test that ruy has of its own: ruy/block_map_test.cc."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekit.profiling.cost import kernel_terms, op_time
+from edgekit.profiling.fit.design import Design
+from edgekit.profiling.fit.samples import sample
+from edgekit.profiling.targets import load_target
+from edgekit.profiling.tiles import tile_macs, tiles_log2
+from edgekit.profiling.view import GraphView
+from edgekit.profiling.work import Gemm, works
+from edgekit.schema.fitting import Cores
+from edgekit.schema.target import KernelCosts, MemorySpec, Processor
+from tests.profiling.graphs import small_cnn
+
+CACHE = 1 << 17  # bytes, of a Cortex-A55 with a level 2 of its own, which ruy's test is tuned on
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "depth", "value_bytes", "threads", "base", "along"),
+    [
+        *((side, side, side, 1, 1, 0, 0) for side in (32, 48, 64, 96, 128, 192)),
+        *((side, side, side, 1, 1, 1, 0) for side in (256, 384)),
+        *((side, side, side, 1, 4, 1, 0) for side in (32, 48, 64, 96, 128, 192)),
+        *((side, side, side, 1, 4, 2, 0) for side in (256, 384)),
+        (256, 256, 256, 4, 4, 3, 0),
+        (4096, 4096, 4096, 4, 4, 7, 0),
+        (256, 16, 256, 1, 1, 0, 3),
+        (24, 2400, 256, 1, 1, 0, 6),
+    ],
+)
+def test_as_many_tiles_as_ruy_makes(
+    rows: int, columns: int, depth: int, value_bytes: int, threads: int, base: int, along: int
+) -> None:
+    narrow, wide = sorted((rows, columns))
+    assert tiles_log2(narrow, wide, depth, threads, CACHE // value_bytes) == 2 * base + along
+
+
+def test_threads_wait_for_the_last_tiles() -> None:
+    gemm = Gemm(m=256, k=256, n=256)
+    assert tile_macs(gemm, Cores(threads=4, cache_bytes=CACHE), 1) == 256**3
+    twelve = Cores(threads=12, cache_bytes=CACHE)
+    assert tile_macs(gemm, twelve, 1) == pytest.approx(256**3 * 12 * 2 / 16)
+
+
+def test_a_small_product_runs_on_one_thread() -> None:
+    assert tile_macs(Gemm(m=32, k=32, n=32), Cores(), 1) == 32**3
+    assert tile_macs(Gemm(m=32, k=32, n=32), Cores(threads=4), 1) == 4 * 32**3
+    assert tile_macs(Gemm(m=32, k=32, n=32, groups=3), Cores(threads=4), 1) == 3 * 4 * 32**3
+
+
+def test_kernels_compute_results_beyond_the_matrix() -> None:
+    assert tile_macs(Gemm(m=49, k=32, n=30), Cores(), 1) == 56 * 32 * 32
+
+
+def test_a_product_with_a_vector_has_no_tiles() -> None:
+    assert tile_macs(Gemm(m=1, k=1024, n=1001), Cores(threads=4), 1) == 1024 * 1001
+
+
+def test_tiles_take_the_place_of_the_rates_of_products() -> None:
+    view = GraphView(small_cnn().graph())
+    cores = Cores(threads=4)
+    costs = KernelCosts(origin="assumed", ns={"tile_mac": 0.5, "mac.depthwise": 3.0}, cores=cores)
+    cpu = Processor(name="cpu", kind="cpu", rules="litert-cpu", costs={"int8": costs})
+    memory = MemorySpec(ram_bytes=1 << 30, bandwidth_gb_s=1e6)
+    found = [load for load in works(view) if load.gemm and load.kind in ("conv", "depthwise")]
+    assert {load.kind for load in found} == {"conv", "depthwise"}
+    for load in found:
+        assert load.gemm
+        terms = kernel_terms(load, cores=cores)
+        time = op_time(load, cpu, costs, memory)
+        if load.kind == "depthwise":
+            assert "tile_mac" not in terms
+            assert time.kernel == pytest.approx(load.macs * 3e-9)
+        else:
+            assert terms["tile_mac"] == tile_macs(load.gemm, cores, 1)
+            assert time.kernel == pytest.approx(terms["tile_mac"] * 0.5e-9)
+
+
+def test_each_board_has_tiles_for_its_own_cores() -> None:
+    target = load_target("raspberry-pi-4")
+    spec = next(one for one in target.fit if one.precision == "int8")
+    here, there = (
+        sample(small_cnn().graph(), target, model="m", family="f", latency_s=1e-3, cores=cores)
+        for cores in (None, Cores(threads=8))
+    )
+    amounts = Design.of([here], target, spec, [[there]]).amounts
+    for found, cores in zip(amounts, (spec.cores, Cores(threads=8)), strict=True):
+        terms = (kernel_terms(load, cores=cores) for load in here.loads)
+        assert found["tile_mac"] == sum(one.get("tile_mac", 0.0) for one in terms)
+    assert amounts[0]["tile_mac"] < amounts[1]["tile_mac"]
