@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -213,6 +214,24 @@ def test_a_link_that_nothing_tells_is_expected_to_carry_most_of_its_standard() -
     fitted = fit_costs(same, coral, LINKED, validate=False).target.processors[0].link
     assert fitted is not None
     assert fitted.gb_per_s == pytest.approx(0.4, rel=0.05)
+
+
+def test_a_softmax_of_more_classes_takes_longer() -> None:
+    """TinyML Benchmark (IEEE WF-IoT 2021), Arduino Nano 33: 0.390 and 0.284 ms."""
+    target = load_target("nrf52840-tflm-float")
+
+    def predicted(*sizes: int) -> float:
+        make = GraphMaker((1, sizes[0]), "float32")
+        for before, units in pairwise(sizes):
+            make.op("FULLY_CONNECTED", "dense", (1, units), weights=((units, before),),
+                    dtype="float32", macs=units * before)  # fmt: skip
+        make.op("SOFTMAX", "activation", (1, sizes[-1]), dtype="float32")
+        made = sample(make.graph(), target, model="m", family="f", latency_s=1.0)
+        return predict(made, target).seconds
+
+    digits, wine = predicted(64, 10, 10), predicted(13, 10, 50, 3)
+    assert digits == pytest.approx(0.390e-3, rel=0.2)
+    assert wine == pytest.approx(0.284e-3, rel=0.1)
 
 
 def test_what_cannot_be_fitted_says_why(board: Target) -> None:

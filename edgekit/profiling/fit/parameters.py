@@ -165,8 +165,13 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
         ParameterSet((_MATRIX, _DEPTHWISE)),
         ParameterSet((_ALL_MACS,)),
     ),
-    # Reference kernels: one product after the other, and a dispatch.
-    "mcu-reference": (ParameterSet((_ALL_MACS, ("op",))), ParameterSet((_ALL_MACS,))),
+    # Reference kernels: one product after the other, and a dispatch. The softmax at the end takes
+    # an exponential of each value, as long as some thirty products of floats.
+    "mcu-reference": (
+        ParameterSet((_ALL_MACS, ("op",), ("output_value",))),
+        ParameterSet((_ALL_MACS, ("op",))),
+        ParameterSet((_ALL_MACS,)),
+    ),
     # The same with kernels for Cortex-M's instructions on two 16-bit values. Each output costs as
     # much as many products: it is rescaled and rounded. CMSIS-NN's kernel of convolutions
     # multiplies two rows by two columns: 6 loads (of two cycles), 4 instructions to widen weights
