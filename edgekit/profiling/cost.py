@@ -106,6 +106,7 @@ def kernel_terms(
         terms[_OUTPUTS[work.kind]] = float(work.gemm.m * work.gemm.n * work.gemm.groups)
     if work.gemm and work.kind == "conv":
         terms["patch"] = float(_patch_values(work.gemm))
+        terms["patch_row"] = float(work.gemm.m * work.gemm.groups * work.gemm.kernel_rows)
     if work.macs:
         terms["lane_mac"] = float(_lane_macs(work))
     if work.macs and work.kind in _BLOCKED:

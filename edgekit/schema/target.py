@@ -35,6 +35,7 @@ Term = Literal[
     "mac.matmul",
     "mac.recurrent",
     "patch",  # values of a larger convolution's input laid out as a matrix (im2col)
+    "patch_row",  # copies that begin for it: one a row of the kernel
     "conv_output",  # values that a larger convolution writes
     "pointwise_output",  # values that a 1x1 convolution writes
     "depthwise_output",  # values that a depthwise convolution writes

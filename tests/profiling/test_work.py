@@ -52,6 +52,7 @@ def test_the_terms_of_a_convolution() -> None:
     assert terms == {
         "mac.conv": 8 * 8 * 16 * 100,
         "patch": 8 * 8 * (100 + 5 * 4),
+        "patch_row": 8 * 8 * 5,
         "lane_mac": 8 * 8 * 128 * 64,
         "block_mac": 8 * 8 * 25 * 32 * 32,
         "tile_mac": 8 * 8 * 16 * 100,

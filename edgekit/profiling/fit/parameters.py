@@ -140,6 +140,9 @@ def _hexagon(*ports: Parameter) -> tuple[ParameterSet, ...]:
 PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
     # Kernel after kernel: CPUs, and GPUs through OpenCL or Vulkan.
     "cpu": (ParameterSet(_KERNELS, pull=_PULL), *_FEW),
+    # With a ResNet among the measurements. Rows of its patches are long: where memory is fast, to
+    # begin a copy takes more than to go on, so that a first layer's patches cost more by value.
+    "cpu-patches": (ParameterSet((*_KERNELS, ("patch_row",)), pull=_PULL), *_FEW),
     # A board with few measurements: those of the prior join its fit.
     "cpu-joined": (ParameterSet(_KERNELS), *_FEW),
     "cpu-int8": (_pulled(_INTEGER_KERNELS, _VECTOR), *_FEW),
