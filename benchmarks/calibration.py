@@ -66,10 +66,10 @@ Made by `python benchmarks/calibration.py --docs`: {source}. Each file was measu
 machine, in turns with the others, and predicted by a target that `edgekit calibrate` made of small
 networks of its own; none of these files was among them. Both take the runs beside which a loop of
 known length was not slowed on any core in use: other programs, and other virtual machines on the
-same physical core, make runs up to twice as slow. Runs of two threads are those in which the two
-cores were near each other: a hypervisor moves a virtual machine's cores, and where they share no
-cache, small networks take up to twice as long. What was disturbed is measured again for a quarter
-of an hour, and left out if it always was.
+same physical core, make runs up to twice as slow. Runs of two threads have each thread on a core of
+its own, and count if the two cores were near each other: a hypervisor moves a virtual machine's
+cores, and where they share no cache, small networks take up to twice as long. What was disturbed is
+measured again for a quarter of an hour, and left out if it always was.
 Twelve keras.applications networks with random weights, and the files of the shared models that run
 without an accelerator; int8 ONNX and OpenVINO files are derived from the .tflite files.
 |predicted / measured - 1|; coverage of the 10th to 90th percentile interval."""
