@@ -62,7 +62,7 @@ def quick_latency(
     """
     with open_session(Path(path), threads=threads, runtime=runtime) as session:
         call = session.prepared(random_inputs(session.inputs, 0))
-        busy, start, runs = cpu_times(), _clock(), 0
+        before, start, runs = cpu_times(), _clock(), 0
         while runs < 2 or _clock() - start < _WARM_UP_SHARE * seconds:
             call()
             runs += 1
@@ -72,7 +72,7 @@ def quick_latency(
             quiet_loop_s = min(quiet_loop_s, *(_look(1) for _ in range(_LOOKS)))
             batch = max(1, round(_BATCH_S / each))
             cores = cores_in_use(threads)
-            with apart(cores, busy):
+            with apart(cores, before):
                 times, loops = _runs(call, batch, each, seconds, quiet_loop_s, cores)
         finally:
             gc.enable()

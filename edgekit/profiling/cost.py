@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from edgekit.graph.types import OpClass
 from edgekit.profiling.fusion.functions import over_many
 from edgekit.profiling.tiles import tile_macs
-from edgekit.profiling.work import VALUE_BITS, Gemm, Work
+from edgekit.profiling.work import VALUE_BITS, Gemm, Work, rounded_up
 from edgekit.schema.fitting import Cores
 from edgekit.schema.target import KernelCosts, MemorySpec, Processor, SystolicArray, Term
 
@@ -143,8 +143,9 @@ def _lane_macs(work: Work) -> int:
     if gemm is None:
         return work.macs
     if work.kind == "depthwise":
-        return _full(gemm.groups) * gemm.k * gemm.m
-    return _full(gemm.k) * _full(gemm.n) * gemm.m * gemm.groups
+        return rounded_up(gemm.groups, _LANES) * gemm.k * gemm.m
+    inputs, outputs = rounded_up(gemm.k, _LANES), rounded_up(gemm.n, _LANES)
+    return inputs * outputs * gemm.m * gemm.groups
 
 
 def _block_macs(work: Work) -> int:
@@ -155,18 +156,14 @@ def _block_macs(work: Work) -> int:
     gemm = work.gemm
     if gemm is None:
         return work.macs
-    inputs = _full(math.ceil(gemm.k / gemm.taps), _BLOCK)
-    return gemm.taps * inputs * _full(gemm.n, _BLOCK) * gemm.m * gemm.groups
+    inputs = rounded_up(math.ceil(gemm.k / gemm.taps), _BLOCK)
+    return gemm.taps * inputs * rounded_up(gemm.n, _BLOCK) * gemm.m * gemm.groups
 
 
 def _tile_macs(work: Work, cores: Cores) -> int:
     if work.gemm is None:
         return work.macs
     return tile_macs(work.gemm, cores, VALUE_BITS.get(work.precision, _FLOAT_BITS) // 8)
-
-
-def _full(lanes: int, block: int = _LANES) -> int:
-    return math.ceil(lanes / block) * block
 
 
 def mac_term(work: Work) -> Term:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from functools import cache
 
-from edgekit.profiling.work import Gemm
+from edgekit.profiling.work import Gemm, rounded_up
 from edgekit.schema.fitting import Cores
 
 # Results of one run of a kernel, along both sides: of floats, and of integers with Arm's dot
@@ -38,7 +38,7 @@ def tile_macs(gemm: Gemm, cores: Cores, value_bytes: int) -> int:
     """
     if gemm.m == 1:
         return gemm.groups * gemm.k * gemm.n
-    rows, columns = (_KERNEL * math.ceil(side / _KERNEL) for side in (gemm.n, gemm.m))
+    rows, columns = (rounded_up(side, _KERNEL) for side in (gemm.n, gemm.m))
     threads = min(cores.threads, _useful_threads(gemm))
     narrow, wide = sorted((rows, columns))
     tiles = 1 << tiles_log2(narrow, wide, gemm.k, threads, cores.cache_bytes // value_bytes)

@@ -94,27 +94,30 @@ def works(view: GraphView) -> Iterator[Work]:
     passing = _passing(view)
     for op in view.graph.ops:
         precision = view.op_precision(op)
-        moved = [*view.activations_in(op), *view.tensors(op.outputs)]
-        weights = view.weights_in(op)
         reshape = op.name in _RESHAPES
+        moved = [] if reshape else [*view.activations_in(op), *view.tensors(op.outputs)]
+        weights = [] if reshape else view.weights_in(op)
+        sizes = [_bytes(view, tensor, precision) for tensor in moved]
+        lanes = [channels(view, tensor) for tensor in moved]
+        row = _ROW.get(precision, 1)
         gemm = _gemm(view, op)
         yield Work(
             op=op,
             precision=precision,
             macs=_macs(view, op),
-            activation_bytes=0 if reshape else sum(_bytes(view, t, precision) for t in moved),
-            weight_bytes=0 if reshape else sum(_bytes(view, t, precision) for t in weights),
+            activation_bytes=sum(sizes),
+            weight_bytes=sum(_bytes(view, tensor, precision) for tensor in weights),
             gemm=gemm,
             free=op.index in view.free,
             winograd=gemm is not None and op.kind == "conv" and _winograd(moved, gemm),
             shallow=op.kind == "conv" and _input_channels(view, op) < _VECTOR,
-            row_bytes=sum(_row_bytes(view, t, precision) for t in moved),
-            maps=()
-            if reshape
-            else tuple(
-                _bytes(view, t, precision) * _full(count := _channels(view, t)) // count
-                for t in moved
-                if t.index not in passing
+            row_bytes=sum(
+                size * max(count, row) // count for size, count in zip(sizes, lanes, strict=True)
+            ),
+            maps=tuple(
+                size * rounded_up(count, _BLOCK) // count
+                for tensor, size, count in zip(moved, sizes, lanes, strict=True)
+                if tensor.index not in passing
             ),
         )
 
@@ -138,19 +141,15 @@ def _passing(view: GraphView) -> set[int]:
     return {index for index, source in made.items() if source in passed}
 
 
-def _channels(view: GraphView, tensor: Tensor) -> int:
+def rounded_up(count: int, block: int) -> int:
+    """The least multiple of a block that is not less."""
+    return math.ceil(count / block) * block
+
+
+def channels(view: GraphView, tensor: Tensor) -> int:
     """Channels of an image, NCHW but in TFLite; else values of the last axis."""
     axis = 1 if view.graph.format != "tflite" and len(tensor.shape) == 4 else -1
     return (tensor.shape[axis] if tensor.shape else None) or 1
-
-
-def _full(channels: int) -> int:
-    return math.ceil(channels / _BLOCK) * _BLOCK
-
-
-def _row_bytes(view: GraphView, tensor: Tensor, precision: Precision) -> int:
-    channels = _channels(view, tensor)
-    return _bytes(view, tensor, precision) * max(channels, _ROW.get(precision, 1)) // channels
 
 
 def _input_channels(view: GraphView, op: Op) -> int:

@@ -28,7 +28,7 @@ _TAILS = 4.0  # degrees of freedom of noise: some measurements are far off
 _LENGTH, _SPREAD = 3.0, 0.5  # to begin with
 _OFFSET = 2.0
 _MAIN = 0.7  # of a time is in one kernel: it tells that kernel's factor
-MOST_ROWS = 200  # of a kernel, in the table
+_MOST_ROWS = 200  # of a kernel, in the table
 
 
 Scales = Mapping[str, Scale]
@@ -223,7 +223,7 @@ class Problem:
         found = {}
         blocks = zip(self._blocks, self._kernels, self._typical, self._scaled(scales), strict=True)
         for (start, _), kernel, typical, (points, scale) in blocks:
-            kept = start + np.array(far_apart(points / np.array(scale.lengths), MOST_ROWS))
+            kept = start + np.array(far_apart(points / np.array(scale.lengths), _MOST_ROWS))
             rows = (
                 (*self._shapes[index].features, rounded(typical * math.exp(logs[index])))
                 for index in kept

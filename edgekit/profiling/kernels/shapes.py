@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgekit.graph.types import Op, Tensor
 from edgekit.profiling.links import WEIGHTED
 from edgekit.profiling.view import GraphView
-from edgekit.profiling.work import VALUE_BITS, Work, kernel_sides
+from edgekit.profiling.work import VALUE_BITS, Work, channels, kernel_sides, rounded_up
 
 _TRANSPOSED = ("TRANSPOSE_CONV", "ConvTranspose", "Backprop")
 UNSIGNED = ".uint8"
@@ -70,7 +70,7 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
         _touched(view),
     )
     if op.kind not in WEIGHTED or gemm is None:
-        inner = _inner(view, outputs or sources)
+        inner = next((channels(view, tensor) for tensor in outputs or sources), 1)
         smallest = max(1, min(map(view.elements, sources), default=1))
         deep = max(1.0, work.macs / written)
         features: tuple[float, ...] = (written, read / written, inner, math.gcd(inner, _TILE))
@@ -117,11 +117,10 @@ def _unsigned(view: GraphView, sources: list[Tensor]) -> bool:
     return view.graph.format == "tflite" and bool(sources) and sources[0].dtype == "uint8"
 
 
-def _tiles(channels: int, columns: int) -> tuple[float, ...]:
-    """How columns fill tiles, and what columns and channels are multiples of."""
-    computed = math.ceil(columns / _TILE) * _TILE
-    even = math.gcd(columns, _TILE), math.gcd(max(1, channels), _TILE)
-    return computed / columns, _tiles_together(columns), *even
+def _tiles(depth: int, columns: int) -> tuple[float, ...]:
+    """How columns fill tiles, and what columns and what is summed are multiples of."""
+    even = math.gcd(columns, _TILE), math.gcd(max(1, depth), _TILE)
+    return rounded_up(columns, _TILE) / columns, _tiles_together(columns), *even
 
 
 def _tiles_together(columns: int) -> int:
@@ -143,15 +142,6 @@ def _touched(view: GraphView) -> float:
         view.found[_TOUCHED] = min(max(size / _MEGA, _LEAST_TOUCHED), _MOST_TOUCHED)
     touched: float = view.found[_TOUCHED]
     return touched
-
-
-def _inner(view: GraphView, tensors: list[Tensor]) -> int:
-    """Length of the axis of channels."""
-    shape = tensors[0].shape if tensors else ()
-    if not shape:
-        return 1
-    first = view.graph.format != "tflite" and len(shape) == 4
-    return shape[1 if first else -1] or 1
 
 
 def _run(view: GraphView, op: Op) -> int:
