@@ -91,6 +91,22 @@ def test_integers_stay_integers_in_onnx_runtime(tmp_path: Path, name: str) -> No
     assert "QLinearConv" in ops
 
 
+def test_no_sum_is_dropped_in_openvino(tmp_path: Path) -> None:
+    """It drops sums with biases of zero, which trained networks do not have."""
+    openvino = pytest.importorskip("openvino")
+    network = Network("two", (1, 8, 8, 8), "two")
+    network.conv(network.depthwise(0), 16)
+    core = openvino.Core()
+    compiled = core.compile_model(
+        write_network(network, "openvino", tmp_path, quantized=True), "CPU"
+    )
+    layers = {
+        op.get_rt_info()["layerType"].astype(str): op.get_input_size()
+        for op in compiled.get_runtime_model().get_ops()
+    }
+    assert layers["Convolution"] == 3
+
+
 def test_names_of_networks_differ_and_any_beginning_has_both_sorts() -> None:
     plan, whole = networks()
     names = [network.name for network in plan]

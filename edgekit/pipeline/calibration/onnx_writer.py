@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from edgekit.base.extras import require
 from edgekit.pipeline.calibration.network import Layer, Network, Shape
 from edgekit.pipeline.calibration.quantization import ACTIVATION, Quantization, quantizations
-from edgekit.pipeline.calibration.weights import WEIGHT_SCALE, biases, weights
+from edgekit.pipeline.calibration.weights import (
+    WEIGHT_SCALE,
+    biases,
+    integer_biases,
+    weights,
+)
 
 _OPSET = 18
 _IR_VERSION = 9
@@ -164,14 +169,10 @@ class _Writer:
             ]
         step = WEIGHT_SCALE / float(np.sqrt(k))
         scales = np.full(() if layer.one_scale else shape[axis], step, np.float32)
+        sums = scales * np.float32(self._quantizations[layer.inputs[0]].scale)
         return [
             self._stored(f"weights_{number}", values, scales, axis),
-            self._stored(
-                f"biases_{number}",
-                np.zeros(shape[axis], np.int32),
-                scales * np.float32(self._quantizations[layer.inputs[0]].scale),
-                0,
-            ),
+            self._stored(f"biases_{number}", integer_biases(bias, sums), sums, 0),
         ]
 
     def _stored(

@@ -12,7 +12,12 @@ from edgekit.base.extras import require
 from edgekit.graph.tflite_edit import EIGHT_BIT_VERSIONS
 from edgekit.pipeline.calibration.network import Layer, Network
 from edgekit.pipeline.calibration.quantization import ACTIVATION, Quantization, quantizations
-from edgekit.pipeline.calibration.weights import WEIGHT_SCALE, biases, weights
+from edgekit.pipeline.calibration.weights import (
+    WEIGHT_SCALE,
+    biases,
+    integer_biases,
+    weights,
+)
 
 _UNSIGNED_ZERO = 128
 _GATES, _INTERMEDIATES = 4, 5  # of a long short-term memory
@@ -135,7 +140,7 @@ class _Writer:
         return [
             data,
             self._constant(values, [WEIGHT_SCALE / float(np.sqrt(k))] * per, axis),
-            self._constant(np.zeros(channels, np.int32), [float(scale)] * per),
+            self._constant(integer_biases(bias, float(scale)), [float(scale)] * per),
         ]
 
     def _layer(self, number: int, layer: Layer) -> None:

@@ -23,3 +23,11 @@ def weights(
 def biases(seed: int, channels: int) -> NDArray[np.float32]:
     """Small floats, one a filter."""
     return np.random.default_rng(seed).standard_normal(channels, np.float32) / np.float32(10)
+
+
+def integer_biases(
+    values: NDArray[np.float32], scale: float | NDArray[np.float32]
+) -> NDArray[np.int32]:
+    """Biases in steps of `scale`, none of them zero: OpenVINO drops a sum with zeros."""
+    steps = np.rint(values / scale).astype(np.int32)
+    return np.where(steps == 0, np.int32(1), steps)
