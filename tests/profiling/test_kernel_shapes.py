@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgekit.profiling.kernels.shapes import KernelShape, kernel_shape
@@ -52,9 +54,22 @@ def test_columns_of_a_dense_layer_fill_tiles_of_two_widths(
 
 
 def test_what_an_inference_touches_counts_between_two_bounds() -> None:
-    small, middle, large = (_dense(1024, inputs) for inputs in (16, 512, 8192))
+    small, middle, large = (_dense(1024, inputs) for inputs in (16, 512, 16384))
     touched = [shape.features[-1] for shape in (small, middle, large)]
-    assert touched == [0.5, pytest.approx(4 * (512 * 1024 + 1024) / 1e6), 16.0]
+    assert touched == [0.5, pytest.approx(4 * (512 * 1024 + 1024) / 1e6), 32.0]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "float32"])
+def test_moved_values_are_counted_in_pieces_of_any_type(dtype: str) -> None:
+    """A row of each tensor is one copy: 64 places of three tensors."""
+    make = GraphMaker((1, 8, 8, 1), dtype)
+    others = [make.tensor((1, 8, 8, channels), dtype) for channels in (2, 3)]
+    make.op("CONCATENATION", "data", (1, 8, 8, 6), dtype=dtype)
+    make.ops[0] = replace(make.ops[0], inputs=(0, *others))
+    view = GraphView(make.graph())
+    shape = kernel_shape(view, next(iter(works(view))))
+    assert shape.kernel == "CONCATENATION"
+    assert shape.features[4] == 64 * 3 / (64 * 6)
 
 
 def test_a_difference_takes_as_long_as_a_sum_in_a_tflite_file() -> None:

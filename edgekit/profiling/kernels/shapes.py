@@ -17,9 +17,9 @@ FLOATS = ".float"
 PLAIN = ".plain"
 # Of the features: one more when they, their meaning or the names of kernels change. Tables of
 # another version are refused.
-FEATURE_VERSION = 4
+FEATURE_VERSION = 5
 _TOUCHED = "touched"
-_LEAST_TOUCHED, _MOST_TOUCHED = 0.5, 16.0  # MB
+_LEAST_TOUCHED, _MOST_TOUCHED = 0.5, 32.0  # MB
 _LEAST = 1e-3
 _FEWEST = 11  # features: of kernels that multiply no matrices
 _LONG_RUN = 4096  # values: what begins a row is nothing beside them
@@ -42,12 +42,13 @@ class KernelShape:
             it), columns computed over wanted where tiles are 16 wide, 2 if tiles of 32 leave none
             idle more, and the largest divisor of 16 in the columns and in the channels. Others:
             values written, values read over written, length of the last axis and the largest
-            divisor of 16 in it, values of the smallest input over written, 1 or multiplications
-            over written, and how many values in a row an operation value by value computes before
-            an operand is repeated. Last, in both: 1 and values that change their layout for its
-            sake over those written, 1 and the steps that the kernel computes of each value beside
-            its own, 2 if it reads integers with a zero point, and the MB that an inference
-            touches, which say what caches still hold of its weights, inputs and code.
+            divisor of 16 in it, values of the smallest input over written (pieces that are copied,
+            of an operator that moves values), 1 or multiplications over written, and how many
+            values in a row an operation value by value computes before an operand is repeated.
+            Last, in both: 1 and values that change their layout for its sake over those written,
+            1 and the steps that the kernel computes of each value beside its own, 2 if it reads
+            integers with a zero point, and the MB that an inference touches, which say what caches
+            still hold of its weights, inputs and code.
     """
 
     kernel: str
@@ -60,7 +61,8 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
     sources, outputs = view.activations_in(op), view.tensors(op.outputs)
     written = max(1, sum(map(view.elements, outputs)))
     read = max(1, sum(map(view.elements, sources)))
-    suffix = UNSIGNED if _unsigned(view, sources) else ""
+    moving = op.kind == "data"
+    suffix = UNSIGNED if _unsigned(view, sources) and not moving else ""
     suffix += FLOATS if op.index in view.fusion.floats else ""
     suffix += PLAIN if op.index in view.fusion.plain else ""
     around = (
@@ -71,10 +73,10 @@ def kernel_shape(view: GraphView, work: Work) -> KernelShape:
     )
     if op.kind not in WEIGHTED or gemm is None:
         inner = next((channels(view, tensor) for tensor in outputs or sources), 1)
-        smallest = max(1, min(map(view.elements, sources), default=1))
+        part = _pieces(view, sources, outputs) if moving else _smallest(view, sources)
         deep = max(1.0, work.macs / written)
         features: tuple[float, ...] = (written, read / written, inner, math.gcd(inner, _TILE))
-        features += (smallest / written, deep, _run(view, op), *around)
+        features += (part / written, deep, _run(view, op), *around)
         return KernelShape(view.fusion.names.get(op.index, op.name) + suffix, features)
     name: str = "transposed" if any(word in op.name for word in _TRANSPOSED) else op.kind
     if name in ("dense", "matmul"):
@@ -115,6 +117,19 @@ def logarithms(shape: KernelShape | tuple[float, ...]) -> tuple[float, ...]:
 
 def _unsigned(view: GraphView, sources: list[Tensor]) -> bool:
     return view.graph.format == "tflite" and bool(sources) and sources[0].dtype == "uint8"
+
+
+def _smallest(view: GraphView, sources: list[Tensor]) -> int:
+    return max(1, min(map(view.elements, sources), default=1))
+
+
+def _pieces(view: GraphView, sources: list[Tensor], outputs: list[Tensor]) -> int:
+    """How often values are copied that stay beside each other: a row of each tensor at a time."""
+    rows = (
+        sum(view.elements(one) // channels(view, one) for one in tensors)
+        for tensors in (sources, outputs)
+    )
+    return max(1, *rows)
 
 
 def _tiles(depth: int, columns: int) -> tuple[float, ...]:
