@@ -130,13 +130,14 @@ def _dense(generator: np.random.Generator, count: int) -> Iterator[Network]:
         for number in range(min(_length(rows * one * two, one * two), 6)):
             last = network.dense(last, one if number % 2 else two)
         yield network
-    for made in range(_TINY):
-        one, two = _width(generator, 3, 64), _width(generator, 3, 64)
-        network = Network(f"dense-tiny-{made}", (1, one), "dense")
-        last = 0
-        for number in range(1 + made % 4):
-            last = network.dense(last, one if number % 2 else two)
-        yield network
+    for sort, least, most in (("tiny", 3, 64), ("few", 33, 128)):  # two threads share the latter
+        for made in range(_TINY):
+            one, two = _width(generator, 3, 64), _width(generator, least, most)
+            network = Network(f"dense-{sort}-{made}", (1, one), "dense")
+            last = 0
+            for number in range(1 + made % 4):
+                last = network.dense(last, one if number % 2 else two)
+            yield network
     # Weights that no cache holds.
     network = Network("dense-huge", (1, 2048), "dense")
     last = network.dense(0, 4096)
@@ -375,18 +376,20 @@ def _enlarging(generator: np.random.Generator) -> Iterator[Network]:
 
 def _narrow(generator: np.random.Generator) -> Iterator[Network]:
     """Operators on few channels: values are moved one by one."""
-    for number, side in enumerate((8, 14, 28, 40)):
+    for number, side in enumerate((8, 14, 28, 40, 8, 8, 14, 20)):
         one, two = (int(generator.integers(1, 6)) for _ in range(2))
         network = Network(f"concat-narrow-{number}", (1, side, side, one), "concat")
         last = network.concat([0, network.slice(0, 1)] if number % 2 else [0] * (1 + two))
-        for _ in range(3):
+        for _ in range(3 if number < 4 else 0):
             last = network.concat([last, 0])
         yield network
-    for number, parts in enumerate((2, 3, 4, 6)):
+    for number, parts in enumerate((2, 3, 4, 6, 8, 5, 6)):
         side = int(generator.choice((8, 14, 28)))
         network = Network(f"split-narrow-{number}", (1, side, side, parts), "split")
-        for _ in range(2):
-            network.concat([network.split(0, parts), 0])
+        for _ in range(2 if number < 4 else 1):
+            last = network.split(0, parts)
+            if number < 4:
+                network.concat([last, 0])
         yield network
     for number in range(4):
         steps, one, two = (round(_log_uniform(generator, 4, 40)) for _ in range(3))

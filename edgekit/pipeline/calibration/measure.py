@@ -42,7 +42,7 @@ _LEAST_NETWORKS = 60
 # Families of which networks, and one chain in so many, are measured with uint8 too.
 _UNSIGNED = {
     "mobilenet", "inverted", "segmentation", "tiny", "pointwise", "conv", "depthwise", "dense",
-    "stem", "colors", "add", "concat", "mean", "pool", "softmax", "logistic", "resize", "split",
+    "stem", "colors", "add", "mean", "pool", "softmax", "logistic", "resize",
 }  # fmt: skip
 _EVERY = 4
 _EARLY = 0.3  # where in the order the last composite comes
