@@ -177,7 +177,7 @@ def _deep(number: int, generator: np.random.Generator) -> Network:
     block = _DEEP_BLOCKS[number % len(_DEEP_BLOCKS)]
     step = 4 if block is blocks.cell else 8
     side = int(generator.choice(_DEEP_SIDES))
-    channels = step * int(generator.integers(16 // step, 64 // step))
+    channels = step * int(generator.integers(16 // step, 96 // step))
     network = Network(f"deep-{number}", (1, 4 * side, 4 * side, 3), "deep")
     last = network.conv(0, channels, 3, 2)
     for _ in range(2):
