@@ -386,10 +386,10 @@ def _narrow(generator: np.random.Generator) -> Iterator[Network]:
     for number, parts in enumerate((2, 3, 4, 6, 8, 5, 6)):
         side = int(generator.choice((8, 14, 28)))
         network = Network(f"split-narrow-{number}", (1, side, side, parts), "split")
-        for _ in range(2 if number < 4 else 1):
-            last = network.split(0, parts)
-            if number < 4:
-                network.concat([last, 0])
+        last = network.split(0, parts)
+        if number < 4:
+            network.concat([last, 0])
+            network.concat([network.split(0, parts), 0])
         yield network
     for number in range(4):
         steps, one, two = (round(_log_uniform(generator, 4, 40)) for _ in range(3))

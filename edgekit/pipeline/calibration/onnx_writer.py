@@ -16,12 +16,7 @@ from numpy.typing import NDArray
 from edgekit.base.extras import require
 from edgekit.pipeline.calibration.network import Layer, Network, Shape
 from edgekit.pipeline.calibration.quantization import ACTIVATION, Quantization, quantizations
-from edgekit.pipeline.calibration.weights import (
-    WEIGHT_SCALE,
-    biases,
-    integer_biases,
-    weights,
-)
+from edgekit.pipeline.calibration.weights import WEIGHT_SCALE, biases, integer_biases, weights
 
 _OPSET = 18
 _IR_VERSION = 9

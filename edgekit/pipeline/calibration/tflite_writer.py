@@ -12,12 +12,7 @@ from edgekit.base.extras import require
 from edgekit.graph.tflite_edit import EIGHT_BIT_VERSIONS
 from edgekit.pipeline.calibration.network import Layer, Network
 from edgekit.pipeline.calibration.quantization import ACTIVATION, Quantization, quantizations
-from edgekit.pipeline.calibration.weights import (
-    WEIGHT_SCALE,
-    biases,
-    integer_biases,
-    weights,
-)
+from edgekit.pipeline.calibration.weights import WEIGHT_SCALE, biases, integer_biases, weights
 
 _UNSIGNED_ZERO = 128
 _GATES, _INTERMEDIATES = 4, 5  # of a long short-term memory
