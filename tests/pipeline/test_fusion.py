@@ -170,3 +170,19 @@ def test_openvino_runs_the_operators_that_are_not_fused(
     elementwise = sum(live[name] for name in live if name.partition("+")[0] in known)
     quantizers = ran["FakeQuantize"] if quantized else 0  # take factors and sums into theirs
     assert ran["Eltwise"] <= elementwise <= ran["Eltwise"] + quantizers
+
+
+@pytest.mark.parametrize(
+    ("name", "conversions"),
+    [("dense-24", 0), ("autoencoder-0", 0), ("scores-1", 1), ("pointwise-5", 1), ("tiny-0", 2)],
+)
+def test_openvino_reads_and_writes_integers_of_dense_layers_as_they_are(
+    name: str, conversions: int, tmp_path: Path
+) -> None:
+    path, nodes = _openvino_nodes(name, tmp_path, quantized=True)
+    ran = Counter(node.get_rt_info()["layerType"].astype(str) for node in nodes)
+    live = _live(path)
+    assert live["Convert"] == ran["FakeQuantize"] + ran["Convert"] == conversions
+    view = GraphView(read_graph(path))
+    dense = (op for op in view.graph.ops if op.kind == "dense" and op.index not in view.free)
+    assert ran["FullyConnected"] == sum(1 for _ in dense)

@@ -3,7 +3,8 @@
 Convolutions and dense layers take what follows them up to a quantization: factors, biases, one sum,
 activations; convolutions take what rounds their results before the sum, too. Other chains of
 elementwise operators become one kernel, with the quantizations behind them. Images lie in memory
-with their channels last, so that transposing them only renames axes. This is what its graph
+with their channels last, so that transposing them only renames axes. Integers that a model is given
+are read by dense layers as they are, and converted for what else there is. This is what its graph
 optimizer does without snippets, as `edgekit.runtimes.openvino.compile_options` has it.
 """
 
@@ -88,7 +89,7 @@ class _Walk:
             self._converts(op)
         elif op.name == "Pad" and pads_convolutions(links, op):
             self.free.add(op.index)
-        elif op.name == "Transpose" and self._renames(op):
+        elif (op.name == "Transpose" and self._renames(op)) or self._keeps_shape(op):
             self.free.add(op.index)
             self._pass_on(op)
         elif op.kind in ELEMENTWISE and op.name != "Softmax" and not self._joins(op):
@@ -103,11 +104,26 @@ class _Walk:
         return again
 
     def _converts(self, op: Op) -> None:
-        if self._outside & {*op.inputs, *op.outputs}:
+        at_port = self._outside & {*op.inputs, *op.outputs}
+        if at_port and op.inputs[0] not in self._hosts and not self._read_by_dense(op):
             return
         self.free.add(op.index)
         self._quantized |= {*op.outputs}
         self._pass_on(op)
+
+    def _read_by_dense(self, op: Op) -> bool:
+        """Whether only dense layers read what an operator makes, or the same in another type."""
+        readers = [one for index in op.outputs for one in self._links.consumers.get(index, [])]
+        return bool(readers) and all(
+            one.kind == "dense"
+            or ((one.name in _CONVERSIONS or self._keeps_shape(one)) and self._read_by_dense(one))
+            for one in readers
+        )
+
+    def _keeps_shape(self, op: Op) -> bool:
+        """Whether an operator gives its input the shape that it has."""
+        tensors = self._links.graph.tensors
+        return op.name == "Reshape" and tensors[op.inputs[0]].shape == tensors[op.outputs[0]].shape
 
     def _pass_on(self, op: Op) -> None:
         """What an operator makes is what it reads, as far as fusions go."""
