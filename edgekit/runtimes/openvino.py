@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -20,9 +25,25 @@ _FACTS = ("layerType", "execTimeMcs", "execOrder", "originalLayersNames")
 _NOT_RUN = ("Const", "Input", "Output")
 _OFTEN_IN_PLACE = ("Reshape", "Reorder", "Concatenation", "Split")  # then they take no time
 _CUT_OFF = 0.5  # on average: whole microseconds are told
+_FIRST_RUNS = 3  # kernels are compiled and weights packed: a thousand times what some take later
+_BLOCKS = 3  # of runs, of which disturbed ones are left out
+_RUNS = (4, 60)  # of a block
+_DISTURBED = 1.2  # times as long as half of the blocks
 
-MeanTimes = Mapping[int, tuple[tuple[str, ...], int]]
-"""Names of the file's operators that one computes and whole microseconds, by order of running."""
+
+@dataclass(frozen=True)
+class Reading:
+    """What the profiler told at one time.
+
+    Attributes:
+        runs: so far.
+        seconds: that each of those since the last reading took.
+        microseconds: mean of all runs, whole; by the name of the compiled operator.
+    """
+
+    runs: int
+    seconds: float
+    microseconds: Mapping[str, int]
 
 
 def compile_options(threads: int) -> dict[str, Any]:
@@ -107,8 +128,13 @@ class OpenVinoSession(Session):
         infer: Callable[[], object] = self._request.infer  # inputs stay where they were copied to
         return infer
 
-    def mean_times(self) -> MeanTimes:
-        """Mean times of operators in all runs so far, of a session that keeps them."""
+    def mean_times(self) -> dict[str, int]:
+        """Mean microseconds of operators in all runs so far, of a session that keeps them."""
+        found = self._request.profiling_info
+        return {one.node_name: one.real_time // timedelta(microseconds=1) for one in found}
+
+    def operators(self) -> dict[str, tuple[str, ...]]:
+        """Names of the file's operators that each compiled one computes, in order of running."""
         found = {}
         for node in self._compiled.get_runtime_model().get_ordered_ops():
             facts = {key: str(node.rt_info[key].astype(str)) for key in _FACTS}
@@ -116,8 +142,8 @@ class OpenVinoSession(Session):
             if facts["layerType"] in (_NOT_RUN if told else _NOT_RUN + _OFTEN_IN_PLACE):
                 continue
             names = tuple(filter(None, facts["originalLayersNames"].split(",")))
-            found[int(facts["execOrder"])] = names, int(facts["execTimeMcs"]) if told else 0
-        return found
+            found[int(facts["execOrder"])] = node.get_friendly_name(), names
+        return dict(found[order] for order in sorted(found))
 
     def close(self) -> None:
         """Frees the compiled model."""
@@ -125,30 +151,45 @@ class OpenVinoSession(Session):
 
 
 def profiled(path: Path, *, threads: int, seconds: float, inputs: Inputs) -> list[OperatorTime]:
-    """See `edgekit.runtimes.operators.operator_times`."""
+    """See `edgekit.runtimes.operators.operator_times`.
+
+    The compiled operators are listed last: thereafter a run takes milliseconds longer, all of them
+    in the first few kernels.
+    """
     with OpenVinoSession(path, threads=threads, profile=True) as session:
         run = session.prepared(inputs(session.inputs))
-        first = session.mean_times()
-        runs = repeat_for(run, seconds)
-        return later_times(first, session.mean_times(), runs)
+        done = 1 + repeat_for(run, 0.0, (_FIRST_RUNS - 1, _FIRST_RUNS - 1))
+        readings = [Reading(done, 0.0, session.mean_times())]
+        for _ in range(_BLOCKS):
+            start = time.perf_counter()
+            runs = repeat_for(run, seconds / _BLOCKS, _RUNS)
+            spent, done = time.perf_counter() - start, done + runs
+            readings.append(Reading(done, spent / runs, session.mean_times()))
+        return later_times(session.operators(), readings)
 
 
-def later_times(first: MeanTimes, mean: MeanTimes, runs: int) -> list[OperatorTime]:
-    """Times of operators in the runs after the first, in their order.
-
-    In the first one kernels are compiled and weights packed, a thousand times what some take later.
+def later_times(
+    operators: Mapping[str, tuple[str, ...]], readings: Sequence[Reading]
+) -> list[OperatorTime]:
+    """Times of operators in the runs after the first reading, but for those that were disturbed.
 
     Args:
-        first: times of the first run.
-        mean: of it and the later ones.
-        runs: how many later ones there were.
+        operators: names of the file's operators by the name of the compiled one, in order.
+        readings: in order.
     """
+    usual = median(one.seconds for one in readings[1:])
+    kept = [pair for pair in pairwise(readings) if pair[1].seconds <= _DISTURBED * usual]
+    runs = sum(after.runs - before.runs for before, after in kept)
     found = []
-    for order, (names, microseconds) in sorted(mean.items()):
-        _, before = first.get(order, (names, 0))
-        later = microseconds + _CUT_OFF + (microseconds - before) / runs
-        found.append(OperatorTime(names, 1e-6 * max(later, _CUT_OFF)))
+    for operator, names in operators.items():
+        taken = sum(_sum(after, operator) - _sum(before, operator) for before, after in kept)
+        found.append(OperatorTime(names, 1e-6 * max(taken / runs, _CUT_OFF)))
     return found
+
+
+def _sum(reading: Reading, operator: str) -> float:
+    """Microseconds of an operator in all runs up to a reading."""
+    return reading.runs * (reading.microseconds.get(operator, 0) + _CUT_OFF)
 
 
 def _info(port: Any) -> TensorInfo:

@@ -66,10 +66,10 @@ def operator_times(
     return PROFILERS.get(runtime)(path, threads=threads, seconds=seconds, inputs=inputs)
 
 
-def repeat_for(call: Callable[[], object], seconds: float) -> int:
-    """Calls for some time; returns how often."""
+def repeat_for(call: Callable[[], object], seconds: float, limits: tuple[int, int] = _RUNS) -> int:
+    """Calls for some time, but so often at least and at most; returns how often."""
     start, runs = time.perf_counter(), 0
-    while runs < _RUNS[0] or (runs < _RUNS[1] and time.perf_counter() - start < seconds):
+    while runs < limits[0] or (runs < limits[1] and time.perf_counter() - start < seconds):
         call()
         runs += 1
     return runs

@@ -210,7 +210,7 @@ def rows(observations: Sequence[Observation], costs: KernelCosts) -> list[Row]:
             row = Row(inside, scale * seconds, noise)
             alike.setdefault(tuple(shape for shape, _ in inside), []).append(row)
         for group in alike.values():
-            row = replace(group[0], seconds=float(np.mean([row.seconds for row in group])))
+            row = replace(group[0], seconds=float(np.median([row.seconds for row in group])))
             main = max(row.kernels, key=lambda kernel: kernel[1])[0]
             by_kernel.setdefault(main.kernel, []).append((main, row))
     for members in by_kernel.values():
