@@ -174,7 +174,15 @@ def test_openvino_runs_the_operators_that_are_not_fused(
 
 @pytest.mark.parametrize(
     ("name", "conversions"),
-    [("dense-24", 0), ("autoencoder-0", 0), ("scores-1", 1), ("pointwise-5", 1), ("tiny-0", 2)],
+    [
+        ("dense-8", 0),
+        ("dense-24", 1),
+        ("autoencoder-1", 0),
+        ("scores-0", 2),
+        ("scores-1", 1),
+        ("pointwise-5", 1),
+        ("tiny-0", 2),
+    ],
 )
 def test_openvino_reads_and_writes_integers_of_dense_layers_as_they_are(
     name: str, conversions: int, tmp_path: Path

@@ -24,7 +24,7 @@ def _readings(blocks: list[tuple[int, float, dict[str, float]]]) -> list[Reading
 
 def test_what_the_first_runs_took_is_not_in_the_times() -> None:
     readings = _readings(
-        [(3, 0.0, {"dense": 400, "sum": 3}), *[(7, 1e-4, {"dense": 70, "sum": 3})] * 3]
+        [(3, 0.0, {"dense": 400.0, "sum": 3.0}), *[(7, 1e-4, {"dense": 70.0, "sum": 3.0})] * 3]
     )
 
     times = later_times(_OPERATORS, readings)
@@ -37,8 +37,8 @@ def test_what_the_first_runs_took_is_not_in_the_times() -> None:
 
 
 def test_runs_that_were_disturbed_are_left_out() -> None:
-    quiet = (10, 1e-4, {"dense": 70})
-    readings = _readings([(3, 0.0, {"dense": 400}), quiet, (10, 2e-3, {"dense": 900}), quiet])
+    quiet = (10, 1e-4, {"dense": 70.0})
+    readings = _readings([(3, 0.0, {"dense": 400.0}), quiet, (10, 2e-3, {"dense": 900.0}), quiet])
 
     times = later_times(_OPERATORS, readings)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgekit.base.extras import require
 from edgekit.pipeline.calibration.network import Layer, Network, Shape
 from edgekit.pipeline.calibration.quantization import ACTIVATION, Quantization, quantizations
-from edgekit.pipeline.calibration.weights import WEIGHT_SCALE, biases, integer_biases, weights
+from edgekit.pipeline.calibration.weights import biases, integer_biases, weight_scales, weights
 
 _OPSET = 18
 _IR_VERSION = 9
@@ -162,8 +162,8 @@ class _Writer:
                 self._constant(f"weights_{number}", values),
                 self._constant(f"biases_{number}", bias),
             ]
-        step = WEIGHT_SCALE / float(np.sqrt(k))
-        scales = np.full(() if layer.one_scale else shape[axis], step, np.float32)
+        scales = weight_scales(number, 1 if layer.one_scale else shape[axis], k)
+        scales = scales.reshape(() if layer.one_scale else -1)
         sums = scales * np.float32(self._quantizations[layer.inputs[0]].scale)
         return [
             self._stored(f"weights_{number}", values, scales, axis),

@@ -12,7 +12,7 @@ from edgekit.base.extras import require
 from edgekit.graph.tflite_edit import EIGHT_BIT_VERSIONS
 from edgekit.pipeline.calibration.network import Layer, Network
 from edgekit.pipeline.calibration.quantization import ACTIVATION, Quantization, quantizations
-from edgekit.pipeline.calibration.weights import WEIGHT_SCALE, biases, integer_biases, weights
+from edgekit.pipeline.calibration.weights import biases, integer_biases, weight_scales, weights
 
 _UNSIGNED_ZERO = 128
 _GATES, _INTERMEDIATES = 4, 5  # of a long short-term memory
@@ -131,11 +131,12 @@ class _Writer:
         if not self._quantized:
             return [data, self._constant(values), self._constant(bias)]
         per = 1 if layer.kind == "dense" or self._network.unsigned else channels
-        scale = self._quantizations[layer.inputs[0]].scale * WEIGHT_SCALE / np.sqrt(k)
+        scales = weight_scales(number, per, k)
+        sums = scales * np.float32(self._quantizations[layer.inputs[0]].scale)
         return [
             data,
-            self._constant(values, [WEIGHT_SCALE / float(np.sqrt(k))] * per, axis),
-            self._constant(integer_biases(bias, float(scale)), [float(scale)] * per),
+            self._constant(values, scales.tolist(), axis),
+            self._constant(integer_biases(bias, sums), sums.tolist()),
         ]
 
     def _layer(self, number: int, layer: Layer) -> None:
@@ -292,7 +293,7 @@ class _Writer:
         """Weights and biases of four gates, and two states; no peepholes, projection, norms."""
         (source,), units, k = layer.inputs, layer.shape[-1], self._channels(layer)
         gates = range(_GATES * number, _GATES * (number + 1))
-        scales = [WEIGHT_SCALE / float(np.sqrt(k))] if self._quantized else []
+        scales = weight_scales(number, 1, k).tolist() if self._quantized else []
         kernels = [
             self._constant(weights(gate, (units, size), size, quantized=self._quantized), scales)
             for size in (k, units)

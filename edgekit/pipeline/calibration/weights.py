@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-WEIGHT_SCALE = 0.02
+_SCALE = 0.02
+_VARIATION = 0.3  # of the logarithm of a filter's scale
 
 
 def weights(
@@ -18,6 +19,12 @@ def weights(
     if quantized:
         return generator.integers(-127, 128, shape, np.int8)
     return generator.standard_normal(shape, np.float32) * np.float32(math.sqrt(2 / k))
+
+
+def weight_scales(seed: int, filters: int, k: int) -> NDArray[np.float32]:
+    """Steps of the weights of each filter: OpenVINO takes one for all where they are equal."""
+    spread = np.random.default_rng(seed).uniform(-_VARIATION, _VARIATION, filters)
+    return (_SCALE / math.sqrt(k) * np.exp(spread)).astype(np.float32)
 
 
 def biases(seed: int, channels: int) -> NDArray[np.float32]:

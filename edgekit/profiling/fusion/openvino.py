@@ -3,9 +3,10 @@
 Convolutions and dense layers take what follows them up to a quantization: factors, biases, one sum,
 activations; convolutions take what rounds their results before the sum, too. Other chains of
 elementwise operators become one kernel, with the quantizations behind them. Images lie in memory
-with their channels last, so that transposing them only renames axes. Integers that a model is given
-are read by dense layers as they are, and converted for what else there is. This is what its graph
-optimizer does without snippets, as `edgekit.runtimes.openvino.compile_options` has it.
+with their channels last, so that transposing them only renames axes. Integers without a zero point
+that a model is given are read by dense layers as they are; others, and for what else there is, are
+converted first. This is what its graph optimizer does without snippets, as
+`edgekit.runtimes.openvino.compile_options` has it.
 """
 
 from __future__ import annotations
@@ -112,7 +113,13 @@ class _Walk:
         self._pass_on(op)
 
     def _read_by_dense(self, op: Op) -> bool:
-        """Whether only dense layers read what an operator makes, or the same in another type."""
+        """Whether only dense layers read an operator's integers, and these have no zero point."""
+        tensors = self._links.graph.tensors
+        quantization = tensors[op.outputs[0]].quantization
+        if quantization is not None and (
+            any(quantization.zero_point) or tensors[op.outputs[0]].dtype != "int8"
+        ):
+            return False
         readers = [one for index in op.outputs for one in self._links.consumers.get(index, [])]
         return bool(readers) and all(
             one.kind == "dense"
