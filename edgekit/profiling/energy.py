@@ -124,7 +124,7 @@ def energy_figures(
     target: Target,
     charged: Precision | None,
     *,
-    extrapolated: bool,
+    extrapolated: float,
 ) -> tuple[Figure, Figure]:
     """Energy of one inference in mJ, and average power over it in W.
 
@@ -138,7 +138,7 @@ def energy_figures(
         does: what the processors do in it.
         target: the hardware.
         charged: precision that the network is charged by.
-        extrapolated: whether the network has anything that the fit never saw.
+        extrapolated: how far the network is from what the fit saw, from 0 to 1.
     """
     power = target.power
     if power is None:

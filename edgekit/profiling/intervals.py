@@ -10,7 +10,7 @@ from edgekit.schema.figure import Figure
 from edgekit.schema.names import Precision
 from edgekit.schema.target import PredictionError
 
-_WIDER = "; wider, as between families of networks, because it is extrapolated"
+_WIDER = "; wider, by {share:.2g}% of what it is between families of networks: it is extrapolated"
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,29 @@ def error_range(
     errors: Mapping[Precision, PredictionError] | None,
     charged: Precision | None,
     *,
-    extrapolated: bool,
+    extrapolated: float,
 ) -> Range | None:
-    """The interval of a network, wider if it has anything that the fit never saw; None: unknown."""
+    """The interval of a network: between that of one like those measured and that of another.
+
+    Args:
+        errors: by precision.
+        charged: the precision that the network is charged by.
+        extrapolated: how far it is from what the fit saw, from 0 to 1.
+
+    Returns:
+        None: it is not known.
+    """
     error = (errors or {}).get(charged) if charged else None
     if error is None:
         return None
     method = f"10th to 90th percentile of {error.method}"
-    if extrapolated:
-        return Range(error.unseen_low, error.unseen_high, method + _WIDER)
-    return Range(error.low, error.high, method)
+    if extrapolated > 0:
+        method += _WIDER.format(share=100 * extrapolated)
+    return Range(
+        error.low ** (1 - extrapolated) * error.unseen_low**extrapolated,
+        error.high ** (1 - extrapolated) * error.unseen_high**extrapolated,
+        method,
+    )
 
 
 def estimated(value: float, unit: str, method: str, span: Range | None = None) -> Figure:

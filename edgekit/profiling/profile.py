@@ -23,6 +23,7 @@ from edgekit.schema.results import LayerProfile, Profile
 from edgekit.schema.target import Target
 
 _EXTRAPOLATED = "extrapolated:"
+_FAR_LONGER = 10  # times
 
 
 class Subject:
@@ -100,7 +101,8 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
     if isinstance(result, Estimate) and not result.seconds:
         result = "what was measured on this target says nothing about so small a network"
     charged = target.precisions.get(view.precision)
-    warnings = _warnings(loads, placed, target, result)
+    whole = _network_warnings(loads, placed, target, result)
+    warnings = (*_operator_warnings(loads, result), *whole)
     if (macs := subject.view.graph.macs) > view.graph.macs:
         less = 100 * (1 - view.graph.macs / macs)
         warnings += (
@@ -108,8 +110,9 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
             f"input: {target.runtime.name} leaves them out",
         )
     known = not isinstance(result, str)
-    span = error_range(target.error, charged, extrapolated=_extrapolates(warnings))
-    energy, power = _energy(result, loads, placed, target, view, warnings)
+    share = 1.0 if whole else _extrapolated_share(result)
+    span = error_range(target.error, charged, extrapolated=share)
+    energy, power = _energy(result, loads, placed, target, view, share)
     profile = Profile(
         artifact=subject.artifact,
         target=target.name,
@@ -177,7 +180,7 @@ def _energy(
     placed: Sequence[OpPlacement],
     target: Target,
     view: GraphView,
-    warnings: Sequence[str],
+    extrapolated: float,
 ) -> tuple[Figure, Figure]:
     """Energy of one inference and average power over it."""
     if isinstance(result, str):
@@ -187,7 +190,7 @@ def _energy(
         demands(result, loads, placed, target),
         target,
         target.precisions.get(view.precision),
-        extrapolated=_extrapolates(warnings),
+        extrapolated=extrapolated,
     )
 
 
@@ -215,8 +218,12 @@ def with_flight(profile: Profile, target: Target) -> Profile:
     return profile.model_copy(update={"flight": flight, "flight_s_per_h": lost})
 
 
-def _extrapolates(warnings: Sequence[str]) -> bool:
-    return any(line.startswith(_EXTRAPOLATED) for line in warnings)
+def _extrapolated_share(result: Estimate | str) -> float:
+    """Share of operators that the fit never saw, should they take far longer than is predicted."""
+    if isinstance(result, str):
+        return 0.0
+    unseen = sum(time.seconds for time in result.ops if time.extrapolated)
+    return _FAR_LONGER * unseen / (result.seconds + (_FAR_LONGER - 1) * unseen)
 
 
 def _layers(
@@ -238,25 +245,32 @@ def _layers(
     return tuple(layers)
 
 
-def _warnings(
-    loads: Sequence[Work],
-    placed: Sequence[OpPlacement],
-    target: Target,
-    result: Estimate | str,
-) -> tuple[str, ...]:
+def _operator_warnings(loads: Sequence[Work], result: Estimate | str) -> list[str]:
+    """Operators that the fit never saw."""
     if isinstance(result, str):
-        return ()
-    lines = by_reason(
+        return []
+    return by_reason(
         (f"{_EXTRAPOLATED} {time.extrapolated}", work.op.index)
         for work, time in zip(loads, result.ops, strict=True)
         if time.extrapolated
     )
+
+
+def _network_warnings(
+    loads: Sequence[Work],
+    placed: Sequence[OpPlacement],
+    target: Target,
+    result: Estimate | str,
+) -> list[str]:
+    """What makes the whole network unlike those that were measured."""
+    if isinstance(result, str):
+        return []
+    lines = []
     for precision in sorted({work.precision for work in loads if work.macs and not work.free}):
         charged = target.precisions.get(precision)
         if charged is not None and charged != precision:
             lines.append(f"{_EXTRAPOLATED} {precision} is charged as {charged}")
-    lines += _size_warnings(loads, placed, target, result)
-    return tuple(lines)
+    return lines + _size_warnings(loads, placed, target, result)
 
 
 def _size_warnings(
