@@ -1,7 +1,8 @@
 """What OpenVINO makes of an IR file's operators on a CPU.
 
 Convolutions and dense layers take what follows them up to a quantization: factors, biases, one sum,
-activations; convolutions take what rounds their results before the sum, too. Other chains of
+activations; convolutions take what rounds their results before the sum, too. Factors of each
+channel of float results are in the weights before anything runs. Other chains of
 elementwise operators become one kernel, with the quantizations behind them. Images lie in memory
 with their channels last, so that transposing them only renames axes. Integers without a zero point
 that a model is given are read by dense layers as they are; others, and for what else there is, are
@@ -12,6 +13,7 @@ converted first. This is what its graph optimizer does without snippets, as
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from edgekit.graph.types import Op
 from edgekit.profiling.fusion.functions import ELEMENTWISE, one_function, pads_convolutions
@@ -24,6 +26,7 @@ _CONVERSIONS = frozenset({"FakeQuantize", "Convert"})
 _FUNCTIONS = frozenset({"Sigmoid", "Tanh", "Swish", "HSwish", "HSigmoid", "Gelu", "Exp", "Erf"})
 _FUNCTION_STEPS, _SUM_STEPS = 8, 2
 _SUMS = frozenset({"Add"})
+_LINEAR = _SUMS | {"Subtract", "Multiply", "Divide"}
 _FREE_STEPS = _SUMS | {"Relu", "Clamp"}  # of one tensor: a convolution has them anyway
 _MOST_READERS = 2  # of what a sum overwrites
 _POSITIVE = frozenset({"Relu", "Clamp", "Sigmoid", "HSigmoid", "Softmax"})
@@ -74,6 +77,7 @@ class _Walk:
         self.steps: Counter[int] = Counter()
         self._hosts: dict[int, int] = {}  # operators that take what follows, by tensor
         self._summable: set[int] = set()  # of those, that take a sum yet
+        self._linear: set[int] = set()  # of those, whose factors and biases are in the weights
         self._chains: dict[int, int] = {}  # first operators of elementwise kernels by tensor
         self._quantized: set[int] = set()  # of those, that a quantization made
         self._seen: set[tuple[object, ...]] = set()
@@ -86,6 +90,7 @@ class _Walk:
         elif op.kind in WEIGHTED:
             self._hosts |= dict.fromkeys(op.outputs, op.index)
             self._summable |= {*op.outputs} if op.kind in _CONVOLUTIONS else set()
+            self._linear |= set() if links.explicit_quantization else {*op.outputs}
         elif op.name in _CONVERSIONS:
             self._converts(op)
         elif op.name == "Pad" and pads_convolutions(links, op):
@@ -163,7 +168,10 @@ class _Walk:
                 self.free |= {one.index for one in together}
                 host = self._hosts[sources[0]]
                 self._hosts |= dict.fromkeys(together[-1].outputs, host)
-                self.steps[host] += sum(map(self._steps, together))
+                if op.name in _LINEAR and alone and sources[0] in self._linear:
+                    self._linear |= {*op.outputs}
+                else:
+                    self.steps[host] += self._steps(together)
                 if sources[0] in self._summable:
                     self._summable |= {*together[-1].outputs}
                 return True
@@ -184,11 +192,11 @@ class _Walk:
             return True
         return False
 
-    def _steps(self, op: Op) -> int:
-        """What a kernel computes more with an operator that it takes."""
-        if op.name in _FREE_STEPS:
-            return 0
-        return _FUNCTION_STEPS if op.name in _FUNCTIONS else 1
+    def _steps(self, taken: Sequence[Op]) -> int:
+        """What a kernel computes more with an operator, or a function in several, that it takes."""
+        least = _FUNCTION_STEPS if len(taken) > 1 else 0
+        costly = (op.name for op in taken if op.name not in _FREE_STEPS)
+        return max(least, sum(_FUNCTION_STEPS if name in _FUNCTIONS else 1 for name in costly))
 
     def writing_floats(self) -> frozenset[int]:
         """Operators that others are fused into and whose results are no integers."""
