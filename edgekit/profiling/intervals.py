@@ -10,7 +10,7 @@ from edgekit.schema.figure import Figure
 from edgekit.schema.names import Precision
 from edgekit.schema.target import PredictionError
 
-_WIDER = "; wider, by {share:.2g}% of what it is between families of networks: it is extrapolated"
+_WIDER = "; wider, by {share:.3g}% of what it is between families of networks: it is extrapolated"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit.pipeline.calibration.network import Layer, Network
+from edgekit.pipeline.calibration.weights import SCALE_VARIATION
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,6 @@ _FIXED = {  # that TFLite demands of these operators
     "softmax": Quantization(1 / 256, -128),
     "tanh": Quantization(1 / 128, 0),
 }
-_VARIATION = 0.3  # of the logarithm of a scale
 _FARTHEST = 40  # zero point of values on both sides of zero
 _SYMMETRIC = 0.3  # of these have none
 _SAME = {
@@ -62,7 +62,7 @@ def quantizations(network: Network) -> list[Quantization]:
         if layer.kind not in _SAME:
             made.setdefault(root(number), []).append(number)
     chosen: dict[int, Quantization] = {}
-    for group, members in sorted(made.items(), key=lambda item: item[1]):
+    for group, members in made.items():
         usual = {_own(network.layers[number]) for number in members}
         first = network.layers[members[0]]
         if len(usual) == 1 and first.kind == "relu":
@@ -90,7 +90,7 @@ def _varied(usual: Quantization, seed: list[int]) -> Quantization:
     if usual in _FIXED.values() or usual == _RECTIFIED["relu6"]:
         return usual
     generator = np.random.default_rng(seed)
-    scale = usual.scale * math.exp(generator.uniform(-_VARIATION, _VARIATION))
+    scale = usual.scale * math.exp(generator.uniform(-SCALE_VARIATION, SCALE_VARIATION))
     if usual.rectifies:
         return Quantization(scale, usual.zero_point)
     zero_point = int(generator.integers(-_FARTHEST, _FARTHEST + 1))

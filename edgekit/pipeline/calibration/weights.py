@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SCALE = 0.02
-_VARIATION = 0.3  # of the logarithm of a filter's scale
+SCALE_VARIATION = 0.3  # of the logarithm: of filters, and of tensors between layers
 
 
 def weights(
@@ -23,7 +23,7 @@ def weights(
 
 def weight_scales(seed: int, filters: int, k: int) -> NDArray[np.float32]:
     """Steps of the weights of each filter: OpenVINO takes one for all where they are equal."""
-    spread = np.random.default_rng(seed).uniform(-_VARIATION, _VARIATION, filters)
+    spread = np.random.default_rng(seed).uniform(-SCALE_VARIATION, SCALE_VARIATION, filters)
     return (_SCALE / math.sqrt(k) * np.exp(spread)).astype(np.float32)
 
 
