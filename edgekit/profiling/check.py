@@ -17,6 +17,7 @@ from edgekit.profiling.compiled import (
     ram_bytes,
 )
 from edgekit.profiling.compilers import Compiled
+from edgekit.profiling.memory.fits import Held, held
 from edgekit.profiling.memory.need import memory_need, runtime_of
 from edgekit.profiling.partition_report import cache_figures, partition_findings
 from edgekit.profiling.placement import OpPlacement
@@ -24,6 +25,11 @@ from edgekit.profiling.view import GraphView
 from edgekit.schema.figure import Figure
 from edgekit.schema.results import CheckReport, Finding, OpCheck
 from edgekit.schema.target import Target
+
+_SMALLER = {
+    "ram": "use a smaller input, fewer channels, or int8",
+    "flash": "prune channels or quantize",
+}
 
 
 def check_file(path: Path, target: Target) -> CheckReport:
@@ -111,40 +117,34 @@ def _memory(
     graph: Graph, target: Target, compiled: Compiled | None
 ) -> tuple[dict[str, Figure], list[Finding]]:
     """Bytes that the model needs and that the target has, and where they are too few."""
-    spec = target.memory
     need = memory_need(graph, runtime_of(target))
-    limit = spec.arena_bytes or spec.ram_bytes
-    ram = int(need.ram.value or 0)
+    ram, flash = need.ram, need.flash
+    if compiled is not None:
+        if compiled_ram := ram_bytes(compiled):
+            ram = Figure(
+                value=compiled_ram, unit="bytes", origin="compiled", method=method(compiled)
+            )
+        if flash is not None and compiled.left_to_cpu < len(compiled.ops):
+            flash = compiled_flash(
+                flash,
+                compiler=compiled.compiler,
+                compiled_bytes=len(compiled.model),
+                source_bytes=graph.file_bytes,
+            )
     figures = need.parts | {
-        "ram_needed": need.ram,
+        "ram_needed": ram,
         "model": Figure(
             value=graph.file_bytes, unit="bytes", origin="measured", method="size of the file"
         ),
     }
-    if limit is not None:
-        figures["ram_available"] = _given(limit, target)
     if compiled is not None:
         figures |= compiled_memory(compiled)
-        if compiled_ram := ram_bytes(compiled):
-            ram = compiled_ram
-            figures["ram_needed"] = Figure(
-                value=ram, unit="bytes", origin="compiled", method=method(compiled)
-            )
     faults = []
-    if limit is not None and ram > limit:
-        faults.append(
-            _does_not_fit("ram", ram, limit, "use a smaller input, fewer channels, or int8")
-        )
-    if spec.flash_bytes is not None and need.flash is not None:
-        figures["flash_needed"] = need.flash
-        if compiled is not None and compiled.left_to_cpu < len(compiled.ops):
-            figures["flash_needed"] = compiled_flash(need.flash, compiled, graph.file_bytes)
-        flash = int(figures["flash_needed"].value or 0)
-        figures["flash_available"] = _given(spec.flash_bytes, target)
-        if flash > spec.flash_bytes:
-            faults.append(
-                _does_not_fit("flash", flash, spec.flash_bytes, "prune channels or quantize")
-            )
+    for one in held(ram, flash, target.memory):
+        figures[f"{one.memory}_needed"] = one.needed
+        figures[f"{one.memory}_available"] = _given(one.available, target)
+        if one.too_small:
+            faults.append(_does_not_fit(one))
     return figures, faults
 
 
@@ -184,11 +184,11 @@ def _given(value: int, target: Target) -> Figure:
     return Figure(value=value, unit="bytes", method=f"specification of {target.name}")
 
 
-def _does_not_fit(memory: str, needed: int, available: int, fix: str) -> Finding:
+def _does_not_fit(memory: Held) -> Finding:
     return Finding(
-        rule=memory,
-        found=f"{needed:,} bytes needed",
-        allowed=f"{available:,} bytes available",
+        rule=memory.memory,
+        found=f"{int(memory.needed.value or 0):,} bytes needed",
+        allowed=f"{memory.available:,} bytes available",
         severity="does_not_fit",
-        fix=fix,
+        fix=_SMALLER[memory.memory],
     )

@@ -88,18 +88,21 @@ def ram_bytes(result: Compiled) -> int:
     )
 
 
-def compiled_flash(flash: Figure, result: Compiled, source_bytes: int) -> Figure:
+def compiled_flash(
+    flash: Figure, *, compiler: str, compiled_bytes: int, source_bytes: int
+) -> Figure:
     """Flash with the compiled file in the place of its source.
 
     Args:
-        flash: with the source, which has `source_bytes`.
-        result: the compiler's.
+        flash: with the source.
+        compiler: whose file it is.
+        compiled_bytes: size of that file.
         source_bytes: size of the source file.
     """
-    more = len(result.model) - source_bytes
+    more = compiled_bytes - source_bytes
     ends = {name: getattr(flash, name) for name in ("low", "value", "high")}
     ends = {name: end if end is None else end + more for name, end in ends.items()}
-    words = f"{flash.method}, as {result.compiler} writes it"
+    words = f"{flash.method}, as {compiler} writes it"
     return flash.model_copy(update={**ends, "method": words})
 
 

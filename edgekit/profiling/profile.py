@@ -7,12 +7,13 @@ from pathlib import Path
 
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
-from edgekit.profiling.compiled import compiled_profile
+from edgekit.profiling.compiled import compiled_flash, compiled_profile
 from edgekit.profiling.cost import OpTime
 from edgekit.profiling.energy import compiled_energy, demands, energy_figures
 from edgekit.profiling.estimate import Estimate, charged_costs, estimate
 from edgekit.profiling.flight import flight_profile, flight_seconds_per_hour
 from edgekit.profiling.intervals import Range, error_range, estimated
+from edgekit.profiling.memory.fits import Held, held, shortages
 from edgekit.profiling.memory.need import Need, Runtime, memory_need, runtime_of
 from edgekit.profiling.operators import by_reason, layer_profile
 from edgekit.profiling.placement import OpPlacement, counted, place
@@ -89,6 +90,29 @@ def profile_graph(
 
 def profile_subject(subject: Subject, target: Target) -> Profile:
     """As `profile_graph`, for a graph that is profiled on several targets."""
+    profile = _profile(subject, target)
+    if profile.placement is None:  # its runtime does not read the file
+        return profile
+    short = shortages(memories(profile, subject, target))
+    return profile.model_copy(update={"warnings": (*short, *profile.warnings)})
+
+
+def memories(profile: Profile, subject: Subject, target: Target) -> tuple[Held, ...]:
+    """The target's memories with what they are to hold, as `edgekit check` judges them."""
+    flash = subject.need(runtime_of(target)).flash
+    size = profile.details.get("compiled_bytes")
+    accelerated = profile.placement is not None and profile.placement.accelerator_ops
+    if flash is not None and isinstance(size, int) and accelerated:
+        flash = compiled_flash(
+            flash,
+            compiler=str(profile.details["compiler"]),
+            compiled_bytes=size,
+            source_bytes=subject.view.graph.file_bytes,
+        )
+    return held(profile.peak_memory_bytes, flash, target.memory)
+
+
+def _profile(subject: Subject, target: Target) -> Profile:
     view = subject.view
     target = target.running(view.graph.format)
     if view.graph.format not in target.runtime.formats:

@@ -13,12 +13,12 @@ from edgekit.base.errors import EdgekitError, InputError, did_you_mean
 from edgekit.base.progress import Progress, silent
 from edgekit.graph.read import read_graph
 from edgekit.profiling.budgets import Limits, budgets, judge, overall
-from edgekit.profiling.memory.need import runtime_of
-from edgekit.profiling.profile import Subject, profile_subject
+from edgekit.profiling.profile import Subject, memories, profile_subject
 from edgekit.profiling.targets import all_targets
 from edgekit.schema.figure import Figure
 from edgekit.schema.results import BudgetVerdict, Profile, RankedTarget, Ranking, Verdict
 from edgekit.schema.target import Target
+from edgekit.schema.units import show_bytes, show_number
 
 Order = Literal["latency", "energy", "memory"]
 NOT_COMPILED = "its figures are those of its compiler, which --no-compile leaves out"
@@ -151,28 +151,29 @@ def _unknown(target: Target, reason: str) -> RankedTarget:
 
 def _fits(profile: Profile, subject: Subject, target: Target) -> list[BudgetVerdict]:
     """The target's own memories, as `edgekit check` holds them against the model."""
-    spec = target.memory
-    limit = spec.arena_bytes or spec.ram_bytes
-    found = [] if limit is None else [judge("ram_bytes", profile.peak_memory_bytes, limit)]
-    flash = subject.need(runtime_of(target)).flash
-    if spec.flash_bytes is not None and flash is not None:
-        found.append(judge("flash_bytes", flash, spec.flash_bytes))
-    return found
+    return [
+        judge(f"{one.memory}_bytes", one.needed, one.available)
+        for one in memories(profile, subject, target)
+    ]
 
 
 def _reason(held: Sequence[BudgetVerdict]) -> str | None:
     """Why a verdict is not ok: the budgets that are not kept, else those that are unknown."""
     for verdict in ("over", "unknown"):
-        parts = [
-            f"{one.budget} {one.value:,.4g} > {one.limit:,.4g}"
-            if one.value is not None and one.limit is not None
-            else one.reason or "unknown"
-            for one in held
-            if one.verdict == verdict
-        ]
+        parts = [_broken(one) for one in held if one.verdict == verdict]
         if parts:
             return "; ".join(dict.fromkeys(parts))
     return None
+
+
+def _broken(one: BudgetVerdict) -> str:
+    if one.value is None or one.limit is None:
+        return one.reason or "unknown"
+    memory = one.budget.endswith("_bytes")
+    name, show = (
+        (one.budget.removesuffix("_bytes"), show_bytes) if memory else (one.budget, show_number)
+    )
+    return f"{name} {show(one.value)} > {show(one.limit)}"
 
 
 def _figure(profile: Profile | RankedTarget, by: Order) -> Figure:

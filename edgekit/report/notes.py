@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePath
 
+from edgekit.profiling.memory.fits import DOES_NOT_FIT
 from edgekit.schema.results import Profile
 
 
@@ -42,13 +43,24 @@ def warning_notes(profiles: Iterable[Profile]) -> list[str]:
 
 
 def short_warning_notes(profiles: Iterable[Profile]) -> list[str]:
-    """Warnings about measurements, and in how many estimates there is something to know."""
+    """Warnings that decide, and in how many estimates there is something to know.
+
+    Those about measurements decide, and those about memories that are too small.
+    """
     known = list(profiles)
-    lines = warning_notes(profile for profile in known if profile.target is None)
-    doubtful = sum(bool(profile.warnings) for profile in known if profile.target is not None)
+    lines = warning_notes(map(_deciding, known))
+    doubtful = sum(profile != _deciding(profile) for profile in known)
     if doubtful:
         lines.append(
             f"estimates beyond what was measured on their target: {doubtful}; "
             "edgekit report and report.html say how"
         )
     return lines
+
+
+def _deciding(profile: Profile) -> Profile:
+    """A measurement as it is; an estimate with its warnings of memories only."""
+    if profile.target is None:
+        return profile
+    kept = tuple(line for line in profile.warnings if line.startswith(DOES_NOT_FIT))
+    return profile.model_copy(update={"warnings": kept})

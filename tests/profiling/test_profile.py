@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,17 @@ def test_the_values_of_inputs_and_outputs_cost_once_an_inference() -> None:
     make.op("Slice", "data", (1, 64))
     latency = value(profile_graph(make.graph(), target, "m").latency_ms)
     assert latency == pytest.approx(1 + (256 * per_value + 64 * 300.0) * 1e-6)
+
+
+def test_a_profile_says_where_the_model_does_not_fit() -> None:
+    board = load_target("stm32-h7a3-cubeai")
+    graph = small_cnn().graph()
+    assert not any("does not fit" in line for line in profile_graph(graph, board, "m").warnings)
+    small = board.memory.model_copy(update={"ram_bytes": 16, "flash_bytes": 2048})
+    found = profile_graph(
+        replace(graph, file_bytes=4096), board.model_copy(update={"memory": small}), "m"
+    )
+    ram, flash = found.warnings[:2]
+    assert ram.startswith("does not fit: ")
+    assert ram.endswith(" of RAM needed, 16 B available")
+    assert flash == "does not fit: 4 KiB of flash needed, 2 KiB available"
