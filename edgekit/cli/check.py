@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgekit.cli.completion import rules_words, target_words
-from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples
+from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples, only_one
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,7 @@ def command(
         typer.Argument(help="A .tflite, .onnx or OpenVINO .xml file; with --fix .tflite, .keras."),
     ],
     target: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option("--target", "-t", autocompletion=target_words, help="Name or .yaml file."),
     ] = None,
     rules: Annotated[
@@ -70,7 +70,7 @@ def command(
     from edgekit.profiling.rule_targets import target_or_rules
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
-    aim = target_or_rules(target, rules)
+    aim = target_or_rules(only_one(target, "--target") if target else None, rules)
     if fix:
         from edgekit.pipeline.fixing import fix_file
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgekit.cli.completion import target_words
-from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples
+from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples, only_one
 
 EXAMPLES = examples(
     "edgekit memory model.tflite --target stm32-l4r5-tflm",
@@ -19,7 +19,7 @@ EXAMPLES = examples(
 def command(
     file: Annotated[Path, typer.Argument(help="A .tflite, .onnx or OpenVINO .xml file.")],
     target: Annotated[
-        str,
+        list[str],
         typer.Option("--target", "-t", autocompletion=target_words, help="Name or .yaml file."),
     ],
     svg: Annotated[Path | None, typer.Option("--svg", help="Draw the arena to this file.")] = None,
@@ -33,7 +33,7 @@ def command(
     from edgekit.report.memory import memory_view, write_memory_svg
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
-    report = memory_file(file, load_target(target))
+    report = memory_file(file, load_target(only_one(target, "--target")))
     if svg is not None:
         write_memory_svg(report, svg)
     output.result(report, lambda console: console.print(memory_view(report)))

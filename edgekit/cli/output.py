@@ -10,13 +10,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgekit.base.errors import EdgekitError
+from edgekit.base.errors import EdgekitError, InputError
 from edgekit.base.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -38,6 +38,17 @@ _FILE_WIDTH = 136
 def examples(*lines: str) -> str:
     """The epilog of a command's help: its examples, kept line by line."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def only_one(given: Sequence[str], option: str) -> str:
+    """The value of an option that other commands take several times, and this one once.
+
+    Raises:
+        InputError: it was given more than once; to take the last would leave the others unanswered.
+    """
+    if len(given) > 1:
+        raise InputError(f"one at a time, not {' and '.join(given)}", where=option)
+    return given[0]
 
 
 class Output:

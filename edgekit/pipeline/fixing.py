@@ -7,6 +7,7 @@ rule is broken that was not before; then all begins anew.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -94,8 +95,8 @@ def fix_file(
     wanted = ".keras" if _kind(path) == "keras" else path.suffix
     if output is not None and output.suffix != wanted:
         raise InputError(f"a fixed {path.suffix} file has the suffix {wanted}", where=str(output))
-    if tolerance < 0:
-        raise InputError(f"a tolerance is not negative, got {tolerance:g}")
+    if not 0 <= tolerance < math.inf:
+        raise InputError(f"a tolerance is a number from zero on, not {tolerance:g}")
     with _workbench(path, target, data, samples, seed, progress) as bench:
         report, state = fix_model(
             bench, target, allow_inexact=allow_inexact, tolerance=tolerance, progress=progress

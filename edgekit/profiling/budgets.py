@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from edgekit.base.errors import InputError
 from edgekit.schema.figure import Figure
 from edgekit.schema.results import BudgetVerdict, Profile, Verdict
 
@@ -24,6 +26,16 @@ class Limits:
     latency_ms: float | None = None
     energy_mj: float | None = None
     memory_kib: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what no figure can be held against.
+
+        Raises:
+            InputError: a limit is not a number above zero.
+        """
+        for value in (self.latency_ms, self.energy_mj, self.memory_kib):
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"a budget is a number above zero, not {value:g}")
 
     @property
     def any(self) -> bool:

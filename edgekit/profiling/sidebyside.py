@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,10 +47,10 @@ def per_day(*, inferences: float | None, rate_hz: float | None) -> float | None:
     """
     if inferences is not None and rate_hz is not None:
         raise InputError("give --inferences-per-day or --rate, not both")
-    count = inferences if rate_hz is None else rate_hz * SECONDS_PER_DAY
-    if count is not None and not count > 0:
-        raise InputError(f"a rate of inferences is above zero, not {count:g}")
-    return count
+    given = inferences if rate_hz is None else rate_hz
+    if given is not None and not 0 < given < math.inf:
+        raise InputError(f"a rate of inferences is a number above zero, not {given:g}")
+    return inferences if rate_hz is None else rate_hz * SECONDS_PER_DAY
 
 
 def profile_files(
@@ -93,9 +94,9 @@ def _check(wanted: Wanted) -> None:
             "battery life and sleep need a rate of inferences",
             hint="add --rate HZ or --inferences-per-day N",
         )
-    if wanted.battery_wh is not None and not wanted.battery_wh > 0:
-        raise InputError(f"a battery holds more than {wanted.battery_wh:g} Wh")
-    if wanted.sleep_mw is not None and not wanted.sleep_mw >= 0:
+    if wanted.battery_wh is not None and not 0 < wanted.battery_wh < math.inf:
+        raise InputError(f"a battery holds more than nothing, not {wanted.battery_wh:g} Wh")
+    if wanted.sleep_mw is not None and not 0 <= wanted.sleep_mw < math.inf:
         raise InputError(f"asleep a device draws at least nothing, not {wanted.sleep_mw:g} mW")
 
 

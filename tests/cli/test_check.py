@@ -35,3 +35,12 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_bytes(b"not a model")
     assert run(["check", str(path), "-t", "coral-usb"]) == 2
     assert "not a TFLite file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["check", "memory"])
+def test_a_second_target_is_not_left_unanswered(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "model.tflite")
+    assert run([command, path, "-t", "coral-usb", "-t", "pixel-3"]) == 2
+    assert "one at a time, not coral-usb and pixel-3" in capsys.readouterr().err

@@ -153,6 +153,15 @@ def test_a_bad_target_file_names_file_line_and_key(
     assert "chanel_multiple" in error["message"]
 
 
+@pytest.mark.parametrize("option", ["--max-latency-ms", "--max-mj", "--max-kib", "--rate"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "0"])
+def test_limits_are_numbers_above_zero(
+    option: str, value: str, kws: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = profiled(capsys, kws, "-t", "pixel-3", option, value, code=2)["error"]
+    assert error["message"].endswith(f"above zero, not {value}")
+
+
 def test_profiling_loads_no_training_library(kws: str) -> None:
     code = (
         "import sys; from edgekit.cli.main import run;"

@@ -73,6 +73,12 @@ def test_bad_input_is_refused(model: Path, tmp_path: Path) -> None:
         fix_file(model, target, None, data=samples)
 
 
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf")])
+def test_a_tolerance_is_a_number_from_zero_on(model: Path, tolerance: float) -> None:
+    with pytest.raises(InputError, match="from zero on"):
+        fix_file(model, load_target("coral-usb"), None, tolerance=tolerance)
+
+
 def test_the_options_of_fix_need_it(model: Path) -> None:
     assert run(["check", str(model), "--target", "coral-usb", "--allow-inexact"]) == 2
 
