@@ -10,9 +10,13 @@ import yaml
 from pydantic import ValidationError
 
 from edgekit.base.errors import TargetError, did_you_mean
+from edgekit.base.registry import Registry
+from edgekit.profiling.compilers import COMPILERS
 from edgekit.profiling.kernels.shapes import FEATURE_VERSION
+from edgekit.profiling.rules import RULE_SETS
 from edgekit.schema.shipped import shipped_dir
 from edgekit.schema.target import Target, read_target
+from edgekit.schema.yamlfile import Location, YamlSource, read_yaml, validate
 
 _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -36,12 +40,38 @@ def load_target(name_or_path: str) -> Target:
         return _with_threads(load_target(name), int(threads))
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
-        return _calibrated_for_this_code(read_target(path), name_or_path)
+        source = read_yaml(path, TargetError)
+        target = validate(Target, source, TargetError)
+        _refuse_unknown_names(target, source)
+        return _calibrated_for_this_code(target, name_or_path)
     if name_or_path not in target_names():
         raise TargetError(
             f"unknown target '{name_or_path}'", hint=did_you_mean(name_or_path, target_names())
         )
     return _load_shipped(name_or_path)
+
+
+def _refuse_unknown_names(target: Target, source: YamlSource) -> None:
+    """Refuses a target file with names that nothing is registered under.
+
+    Raises:
+        TargetError: at the line of the first.
+    """
+    named: list[tuple[Registry[Any], Location, str]] = [
+        *((RULE_SETS, ("processors", n, "rules"), one.rules)
+          for n, one in enumerate(target.processors)),
+        *((RULE_SETS, ("variants", n, "rules"), one.rules)
+          for n, one in enumerate(target.variants)),
+    ]  # fmt: skip
+    if target.compiler is not None:
+        named.append((COMPILERS, ("compiler", "name"), target.compiler.name))
+    for registry, place, name in named:
+        if name not in registry.names():
+            raise TargetError(
+                f"'{'.'.join(map(str, place))}': unknown {registry.kind} '{name}'",
+                where=source.where(place),
+                hint=did_you_mean(name, registry.names()),
+            )
 
 
 def _calibrated_for_this_code(target: Target, path: str) -> Target:

@@ -6,7 +6,6 @@ the reason for it. The parameters of `costs` come from the target's own referenc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +17,8 @@ from edgekit.schema.compiler import CompilerSpec
 from edgekit.schema.fitting import Cores, DerivedSpec, FitSpec, Reference
 from edgekit.schema.kernels import KernelTable
 from edgekit.schema.names import Format, Origin, Precision
-from edgekit.schema.power import ActivePower, PowerSpec, Vehicle
+from edgekit.schema.power import PowerSpec, Vehicle
+from edgekit.schema.target_faults import refuse_faults
 from edgekit.schema.yamlfile import parse_yaml, read_yaml, validate
 
 DeviceClass = Literal[
@@ -319,46 +319,8 @@ class Target(Document):
 
     @model_validator(mode="after")
     def _consistent(self) -> Target:
-        known = {source.id for source in self.sources}
-        unknown = sorted({used for used in _sources_used(self) if used not in known})
-        if unknown:
-            raise ValueError(f"source '{unknown[0]}' is not in 'sources' ({', '.join(known)})")
-        names = [processor.name for processor in self.processors]
-        if len(set(names)) != len(names):
-            raise ValueError("two processors have one name")
-        strangers = sorted({spec.processor for spec in self.fit} - set(names))
-        if strangers:
-            raise ValueError(f"fit: no processor is named '{strangers[0]}'")
-        if self.power and set(self.power.active_w) != set(names):
-            raise ValueError(f"power.active_w must name each processor: {', '.join(names)}")
-        if self.power and (odd := sorted(set(self.power.operators) - set(names))):
-            raise ValueError(f"power.operators: no processor is named '{odd[0]}'")
-        costed = {precision for processor in self.processors for precision in processor.costs}
-        without = sorted({word for word in self.precisions.values() if word} - costed)
-        if without:
-            raise ValueError(f"no processor has costs for {without[0]} (see precisions)")
+        refuse_faults(self)
         return self
-
-
-def _sources_used(target: Target) -> Iterator[str]:
-    parts = [
-        target.memory,
-        target.power,
-        target.vehicle,
-        *target.fit,
-        *target.measurements,
-        *(processor.link for processor in target.processors),
-        *(costs for processor in target.processors for costs in processor.costs.values()),
-        *(costs for variant in target.variants for costs in variant.costs.values()),
-        *(own for known in _operators(target).values() for own in known.values()),
-    ]
-    for part in parts:
-        if part is not None and part.source is not None:
-            yield part.source
-
-
-def _operators(target: Target) -> dict[str, dict[Precision, ActivePower]]:
-    return target.power.operators if target.power else {}
 
 
 def read_target(path: Path) -> Target:

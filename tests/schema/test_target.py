@@ -58,11 +58,21 @@ def test_the_kinds_of_hardware_that_there_must_be() -> None:
         ),
         ("ram_bytes: 1073741824", "ram_bytes: -1", "memory", "ram_bytes", ""),
         ("name: raspberry-pi-4", "name: Raspberry Pi", "name:", "name", ""),
-        ("source: rpi4-brief}", "source: nobody}", "", "source 'nobody'", ""),
-        ("active_w: {cpu", "active_w: {gpu", "", "active_w must name each processor: cpu", ""),
-        ("{int8: int8,", "{int8: int16x8,", "", "no processor has costs for int16x8", ""),
+        (
+            "source: rpi4-brief}", "source: nobody}", "memory: ",
+            "'memory.source' is not in 'sources' (mlperf-v2.1, mlperf-v2.0, rpi4-brief)", "",
+        ),
+        (
+            "active_w: {cpu", "active_w: {gpu", "active_w",
+            "'power.active_w' must name each processor: cpu (found ['gpu'])", "",
+        ),
+        (
+            "{int8: int8,", "{int8: int16x8,", "precisions:",
+            "'precisions.int8' is charged as no processor has costs for (found 'int16x8')", "",
+        ),
+        ("  - processor: cpu", "  - processor: gpu", "processor: gpu", "no processor", ""),
     ],
-)
+)  # fmt: skip
 def test_faults_name_their_place(old: str, new: str, line: str, message: str, hint: str) -> None:
     text = TEXT.replace(old, new, 1)
     assert text != TEXT
@@ -87,3 +97,15 @@ def test_a_target_file_by_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(TEXT.replace("name: raspberry-pi-4", "name: mine"), encoding="utf-8")
     assert load_target(str(path)).name == "mine"
+
+
+def test_an_unknown_rule_set_is_a_fault_of_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = TEXT.replace("rules: litert-cpu", "rules: litert-cpuu")
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TargetError) as raised:
+        load_target(str(path))
+    line = text[: text.index("rules: litert-cpuu")].count("\n") + 1
+    assert (raised.value.where or "").startswith(f"{path}:{line}:")
+    assert raised.value.message == "'processors.0.rules': unknown rule set 'litert-cpuu'"
+    assert "did you mean 'litert-cpu'?" in (raised.value.hint or "")
