@@ -39,6 +39,8 @@ COMMANDS = (
     "verify",
 )
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="edgekit",
     help="From a Keras model to proven, profiled, packed files for edge devices.",
@@ -73,14 +75,15 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         return 0
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("interrupted\n")
-        return 130
+        code = _INTERRUPTED
     except Exception as error:  # noqa: BLE001 a user never sees a traceback unasked
         if "--verbose" in arguments or "-v" in arguments:
             traceback.print_exc()
         fault = _user_facing(error)
         report_error(fault, as_json="--json" in arguments)
         return fault.exit_code
+    if code == _INTERRUPTED:  # what typer makes of Ctrl-C, without a word
+        sys.stderr.write("interrupted\n")
     return code if isinstance(code, int) else 0
 
 

@@ -59,11 +59,14 @@ def rank(
         for target in slow:
             found[target.name] = _unknown(target, NOT_COMPILED)
     elif slow:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pool = ThreadPoolExecutor(os.cpu_count())
+        try:
             tasks = [pool.submit(_ranked, subject, target, limits, by) for target in slow]
             for number, (target, task) in enumerate(zip(slow, tasks, strict=True)):
                 progress(f"compiling for {target.name}", number, len(slow))
                 found[target.name] = task.result()
+        finally:  # whoever interrupts does not wait for those that have not begun
+            pool.shutdown(cancel_futures=True)
     order = sorted(found.values(), key=lambda one: (_GROUPS[one.verdict], _key(one, by)))
     return Ranking(
         artifact=path.name,

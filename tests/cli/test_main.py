@@ -183,3 +183,14 @@ def test_names_are_completed(typed: str, offered: str) -> None:
     command = [sys.executable, "-m", "edgekit"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert offered in done.stdout
+
+
+def test_ctrl_c_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgekit.profiling.targets.all_targets", interrupted)
+    assert main.run(["targets"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

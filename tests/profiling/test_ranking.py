@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from edgekit.profiling import ranking
 from edgekit.profiling.budgets import Limits, budgets, judge, judged, overall
 from edgekit.profiling.comparison import compare
 from edgekit.profiling.profile import Subject, profile_graph
-from edgekit.profiling.targets import load_target
+from edgekit.profiling.targets import all_targets, load_target
 from edgekit.schema.figure import Figure
 from edgekit.schema.results import BudgetVerdict
 from edgekit.schema.target import Target
@@ -88,3 +90,24 @@ def test_a_file_against_itself_changes_nothing() -> None:
     assert same.faster_m_s.value == 0
     assert same.lighter_g is not None
     assert "mass_g" in (same.lighter_g.reason or "")
+
+
+def test_an_interrupted_ranking_does_not_compile_for_the_rest(
+    small_tflite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def compiling(subject: Subject, target: Target, limits: Limits, by: str) -> object:
+        begun.append(target.name)
+        time.sleep(0.1)
+        return ranking._unknown(target, "slow")
+
+    def interrupt(text: str, done: float = 0.0, total: float | None = None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ranking, "_ranked", compiling)
+    monkeypatch.setattr(ranking.os, "cpu_count", lambda: 1)
+    several = [t for t in all_targets() if t.name.startswith("ethos-u")]
+    with pytest.raises(KeyboardInterrupt):
+        ranking.rank(small_tflite, several, Limits(), progress=interrupt)
+    assert len(begun) <= 1 < len(several)
