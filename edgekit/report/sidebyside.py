@@ -14,6 +14,8 @@ from edgekit.schema.results import Comparison, FlightProfile, Profile, ProfileRe
 from edgekit.schema.units import show_figure, show_number
 
 _TOP = 5
+_TOLD = 0.01
+_OUTSIDE = "outside operators"
 _UNKNOWN = "unknown"
 _FLIGHT: tuple[tuple[str, str], ...] = (
     ("inference in flight", "inference_w"),
@@ -58,6 +60,8 @@ def _caption(report: ProfileReport) -> str:
     text = "~ estimated, with the 10th to 90th percentile where predictions were compared"
     if any(profile.latency_ms.origin == "compiled" for profile in report.profiles):
         text += "; of a compiler's cost model where its target has one"
+    if any(_told_outside(profile) for profile in report.profiles):
+        text += f"; {_OUTSIDE}: what an inference costs once, and transfers"
     return text
 
 
@@ -149,9 +153,25 @@ def _top(profile: Profile) -> str:
     if not total:
         return "-"
     timed.sort(key=lambda pair: -pair[0])
-    return "\n".join(
-        f"{100 * value / total:.0f}% {layer.op} {layer.layer}" for value, layer in timed[:_TOP]
-    )
+    lines = [f"{_share(value, total)} {layer.op} {layer.layer}" for value, layer in timed[:_TOP]]
+    if outside := _told_outside(profile):
+        lines.append(f"{_share(outside, total)} {_OUTSIDE}")
+    return "\n".join(lines)
+
+
+def _share(value: float, total: float) -> str:
+    percent = 100 * value / total
+    return f"{percent:.0f}%" if percent >= 0.5 or not value else "<1%"
+
+
+def _told_outside(profile: Profile) -> float | None:
+    """Milliseconds that are of no operator; None: hardly any, or something is unknown."""
+    total = profile.latency_ms.value
+    times = [layer.latency_ms.value for layer in profile.layers]
+    if total is None or None in times:
+        return None
+    rest = total - sum(filter(None, times))
+    return rest if rest >= _TOLD * total else None
 
 
 def _flight_notes(profiles: Sequence[Profile]) -> list[str]:
@@ -185,14 +205,23 @@ def _budget_notes(profiles: Sequence[Profile]) -> list[str]:
 def _layer_table(profile: Profile) -> Table:
     origin = profile.latency_ms.origin or "estimated"
     table = Table(title=Text(f"{profile.artifact} on {profile.place}, {origin}"))
-    for title in ("#", "operator", "layer", "where", "MACs", "bytes", "ms"):
-        right = title in ("#", "MACs", "bytes", "ms")
+    for title in ("#", "operator", "layer", "where", "MACs", "bytes", "ms", "share"):
+        right = title in ("#", "MACs", "bytes", "ms", "share")
         table.add_column(title, justify="right" if right else "left", overflow="fold")
+    total = profile.latency_ms.value
     for layer in profile.layers:
-        value = layer.latency_ms.value
         cells = (
             str(layer.index), layer.op, layer.layer, layer.where or "nowhere",
-            f"{layer.macs:,}", f"{layer.bytes:,}", "-" if value is None else f"{value:.4f}",
+            f"{layer.macs:,}", f"{layer.bytes:,}", *_time(layer.latency_ms.value, total),
         )  # fmt: skip
         table.add_row(*map(Text, cells))
+    if outside := _told_outside(profile):
+        table.add_section()
+        table.add_row("", Text(_OUTSIDE), "", "", "", "", *_time(outside, total))
     return table
+
+
+def _time(value: float | None, total: float | None) -> tuple[str, str]:
+    if value is None:
+        return "-", "-"
+    return f"{value:.4f}", _share(value, total) if total else "-"

@@ -30,3 +30,17 @@ def test_an_operator_that_runs_nowhere_is_not_on_the_cpu(target: str, placement:
     Console(file=stream, width=120).print(side_by_side(ProfileReport(profiles=(profile,))))
     (row,) = [line for line in stream.getvalue().splitlines() if "placement" in line]
     assert f" {placement} " in row
+
+
+def test_time_that_is_of_no_operator_is_told() -> None:
+    profile = profile_graph(small_cnn().graph(), load_target("coral-usb"), "made.tflite")
+    stream = io.StringIO()
+    shown = side_by_side(ProfileReport(profiles=(profile,)), layers=True)
+    Console(file=stream, width=160).print(shown)
+    lines = [line for line in stream.getvalue().splitlines() if "outside operators" in line]
+    assert any("100% outside operators" in line for line in lines)
+    rest = (profile.latency_ms.value or 0) - sum(
+        layer.latency_ms.value or 0 for layer in profile.layers
+    )
+    assert any(f"{rest:.4f}" in line for line in lines)
+    assert "<1% CONV_2D" in stream.getvalue()
