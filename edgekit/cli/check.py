@@ -90,7 +90,8 @@ def command(
         return
     if output_file is not None or data is not None or allow_inexact:
         raise InputError("--output, --data and --allow-inexact are for --fix")
-    report = check_file(file, aim)
+    with output.progress() as progress:
+        report = check_file(file, aim, progress=progress)
     output.result(report, lambda console: _render(console, report))
     if not runs(report):
         raise typer.Exit(1)

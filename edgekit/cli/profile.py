@@ -87,7 +87,9 @@ def command(
         sleep_mw=sleep_mw,
         vehicle=vehicle or (),
     )
-    report = profile_files(files, [load_target(name) for name in target], wanted)
+    targets = [load_target(name) for name in target]
+    with output.progress() as progress:
+        report = profile_files(files, targets, wanted, progress=progress)
     output.result(report, lambda console: console.print(side_by_side(report, layers=layers)))
     if any(profile.verdict in ("over", "unknown") for profile in report.profiles):
         raise typer.Exit(1)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from edgekit.base.progress import Progress, silent
 from edgekit.graph.dead_channels import removable_channels
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
 from edgekit.graph.zero_channels import without_zero_channels
 from edgekit.profiling.compiled import (
+    compiled_alone,
     compiled_flash,
     compiled_memory,
     compiled_placement,
@@ -32,14 +34,22 @@ _SMALLER = {
 }
 
 
-def check_file(path: Path, target: Target) -> CheckReport:
+def check_file(path: Path, target: Target, *, progress: Progress = silent) -> CheckReport:
     """Checks a model file against a target.
+
+    Args:
+        path: the file.
+        target: the hardware and its runtime.
+        progress: told if the target's compiler is asked.
 
     Raises:
         ModelFileError: the file is corrupt or of an unknown kind.
         MissingDependencyError: the reader of its format is not installed.
     """
-    return check_graph(read_graph(path), target, path.name, path=path)
+    graph = read_graph(path)
+    if compiled_alone(target, graph.format):
+        progress(f"compiling for {target.name}")
+    return check_graph(graph, target, path.name, path=path)
 
 
 def check_graph(

@@ -19,6 +19,7 @@ from edgekit.profiling.rules.base import finding
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import works
 from edgekit.schema.figure import Figure
+from edgekit.schema.names import Format
 from edgekit.schema.results import Finding, LayerProfile, Profile, Severity
 from edgekit.schema.target import Target
 
@@ -38,6 +39,12 @@ class CompiledPlacement:
     result: Compiled | None = None
     missing: str = ""
     failed: bool = False
+
+
+def compiled_alone(target: Target, kind: Format) -> bool:
+    """Whether a target's figures for a format are its compiler's alone, which takes seconds."""
+    costs = target.processors[0].costs
+    return kind in target.runtime.formats and target.compiler is not None and not costs
 
 
 def compiled_placement(view: GraphView, target: Target, path: Path | None) -> CompiledPlacement:

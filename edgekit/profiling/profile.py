@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
-from edgekit.profiling.compiled import compiled_flash, compiled_profile
+from edgekit.profiling.compiled import compiled_alone, compiled_flash, compiled_profile
 from edgekit.profiling.cost import OpTime
 from edgekit.profiling.energy import compiled_energy, demands, energy_figures
 from edgekit.profiling.estimate import Estimate, charged_costs, estimate
@@ -117,7 +117,7 @@ def _profile(subject: Subject, target: Target) -> Profile:
     target = target.running(view.graph.format)
     if view.graph.format not in target.runtime.formats:
         return _unknown(view.graph, target, subject.artifact)
-    if target.compiler is not None and not target.processors[0].costs:
+    if compiled_alone(target, view.graph.format):
         return _with_energy(compiled_profile(view, target, subject.artifact, subject.path), target)
     view, loads = subject.on(target)
     placed = place(view, target)

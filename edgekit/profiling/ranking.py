@@ -13,6 +13,7 @@ from edgekit.base.errors import EdgekitError, InputError, did_you_mean
 from edgekit.base.progress import Progress, silent
 from edgekit.graph.read import read_graph
 from edgekit.profiling.budgets import Limits, budgets, judge, overall
+from edgekit.profiling.compiled import compiled_alone
 from edgekit.profiling.profile import Subject, memories, profile_subject
 from edgekit.profiling.targets import all_targets
 from edgekit.schema.figure import Figure
@@ -53,7 +54,7 @@ def rank(
         MissingDependencyError: the reader of its format is not installed.
     """
     subject = Subject(read_graph(path), path.name, path)
-    slow = [target for target in targets if _compiles(target, subject)]
+    slow = [target for target in targets if compiled_alone(target, subject.view.graph.format)]
     found = {t.name: _ranked(subject, t, limits, by) for t in targets if t not in slow}
     if slow and not compiled:
         for target in slow:
@@ -112,11 +113,6 @@ def rank_file(
         )
     chosen = [t for t in targets if device_class in (None, t.device_class)]
     return rank(Path(name), chosen, limits, by=by, compiled=compiled, progress=progress)
-
-
-def _compiles(target: Target, subject: Subject) -> bool:
-    takes = subject.view.graph.format in target.runtime.formats
-    return takes and target.compiler is not None and not target.processors[0].costs
 
 
 def _ranked(subject: Subject, target: Target, limits: Limits, by: Order) -> RankedTarget:

@@ -10,9 +10,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edgekit.base.errors import InputError, did_you_mean
+from edgekit.base.progress import Progress, silent
 from edgekit.graph.read import read_graph
 from edgekit.profiling.budgets import Limits, judged
 from edgekit.profiling.comparison import compare
+from edgekit.profiling.compiled import compiled_alone
 from edgekit.profiling.energy import SECONDS_PER_DAY, usage
 from edgekit.profiling.profile import Subject, profile_subject
 from edgekit.schema.power import Vehicle
@@ -54,7 +56,11 @@ def per_day(*, inferences: float | None, rate_hz: float | None) -> float | None:
 
 
 def profile_files(
-    paths: Sequence[Path], targets: Sequence[Target], wanted: Wanted | None = None
+    paths: Sequence[Path],
+    targets: Sequence[Target],
+    wanted: Wanted | None = None,
+    *,
+    progress: Progress = silent,
 ) -> ProfileReport:
     """Profiles files on targets, and compares each further file with the first.
 
@@ -62,6 +68,7 @@ def profile_files(
         paths: model files.
         targets: where they may run.
         wanted: budgets, and conditions of use.
+        progress: told of each target whose compiler is asked.
 
     Raises:
         ModelFileError: a file is corrupt or of an unknown kind.
@@ -76,7 +83,12 @@ def profile_files(
     found = []
     for path in paths:
         subject = Subject(read_graph(path), path.name, path)
-        found.append([_profile(subject, target, wanted) for target in targets])
+        row = []
+        for number, target in enumerate(targets):
+            if compiled_alone(target, subject.view.graph.format):
+                progress(f"compiling for {target.name}", number, len(targets))
+            row.append(_profile(subject, target, wanted))
+        found.append(row)
     first, *others = found
     return ProfileReport(
         profiles=tuple(profile for row in found for profile in row),

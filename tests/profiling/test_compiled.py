@@ -16,6 +16,7 @@ from edgekit.profiling.compilers import COMPILERS, Compiled
 from edgekit.profiling.compilers.base import run
 from edgekit.profiling.compilers.vela import CUSTOM_OPERATOR, compile_file
 from edgekit.profiling.profile import profile_file, profile_graph
+from edgekit.profiling.sidebyside import profile_files
 from edgekit.profiling.targets import all_targets, load_target
 from edgekit.schema.target import Target
 
@@ -188,3 +189,20 @@ def test_vela_knows_every_configuration(small_tflite: Path, name: str) -> None:
 def test_a_graph_without_its_file_is_not_compiled(small_tflite: Path) -> None:
     profile = profile_graph(read_graph(small_tflite), ETHOS, "made")
     assert profile.latency_ms.reason == "there is no file to compile"
+
+
+def test_who_waits_for_a_compiler_is_told(
+    small_tflite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path, graph: Graph, options: Mapping[str, str]) -> Compiled:
+        raise ConversionError("no luck")
+
+    monkeypatch.setattr(COMPILERS, "get", lambda name, where=None: fails)
+    told: list[str] = []
+
+    def progress(text: str, done: float = 0.0, total: float | None = None) -> None:
+        told.append(text)
+
+    check_file(small_tflite, ETHOS, progress=progress)
+    profile_files([small_tflite], [load_target("pixel-3"), ETHOS], progress=progress)
+    assert told == ["compiling for ethos-u55-128"] * 2
