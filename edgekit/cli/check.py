@@ -98,9 +98,7 @@ def command(
 
 
 def _render(console: Console, report: CheckReport) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+    from edgekit.report.fitting import FittingTable
     from edgekit.schema.units import show_bytes, show_figure
 
     console.print(f"{report.artifact} on {report.target}: {report.verdict}", markup=False)
@@ -111,11 +109,12 @@ def _render(console: Console, report: CheckReport) -> None:
         for finding in op.findings
     ]
     if faults:
-        table = Table("operator", "runs on", "severity", "rule", "found", "allowed", "fix")
-        for operator, where, fault in faults:
-            cells = (operator, where, fault.severity, fault.rule, fault.found, fault.allowed)
-            table.add_row(*map(Text, (*cells, fault.fix)))
-        console.print(table)
+        rows = (
+            (operator, where, one.severity, one.rule, one.found, one.allowed, one.fix)
+            for operator, where, one in faults
+        )
+        heads = ("operator", "runs on", "severity", "rule", "found", "allowed", "fix")
+        console.print(FittingTable(heads, rows))
     for name, figure in report.memory.items():
         if figure.value is not None:
             given = figure.origin is None

@@ -10,7 +10,7 @@ import typer
 from edgekit.cli.output import JsonOption, Output, QuietOption, VerboseOption, examples
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from edgekit.schema.rules import RuleTable, TargetRules
 
@@ -134,16 +134,20 @@ def _rules(console: Console, rules: TargetRules) -> None:
             console.print(_rule_table(f"fast kernels: {entry.fast.title}", entry.fast))
 
 
-def _rule_table(title: str, rules: RuleTable) -> object:
-    from rich.table import Column, Table
+def _rule_table(title: str, rules: RuleTable) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Column
     from rich.text import Text
 
+    from edgekit.report.fitting import FittingTable
+
+    rows = (
+        (row.id, ", ".join(row.operators) or "all", row.severity, row.rule, row.fix)
+        for row in rules.rules
+    )
+    heads = (Column("rule", no_wrap=True), "operators", "severity", "allowed", "fix")
     taken = ", ".join(rules.operators or rules.kinds) or "all operators of the format"
-    table = Table(
-        Column("rule", no_wrap=True), "operators", "severity", "allowed", "fix",
-        title=Text(title), caption=Text(f"takes {taken}; source: {rules.source}"),
-    )  # fmt: skip
-    for row in rules.rules:
-        operators = ", ".join(row.operators) or "all"
-        table.add_row(*map(Text, (row.id, operators, row.severity, row.rule, row.fix)))
-    return table
+    return Group(
+        FittingTable(heads, rows, title=title),
+        Text(f"takes {taken}; source: {rules.source}", style="dim"),
+    )

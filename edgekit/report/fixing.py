@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from edgekit.schema.fixing import AppliedRewrite, FixReport
+from edgekit.report.fitting import FittingTable
+from edgekit.schema.fixing import AppliedRewrite, FindingFix, FixReport
+
+_REWRITES = ("rewrite", "of", "change", "promise", "difference to the original")
+_FINDINGS = ("operator", "rule", "found", "fixed by", "why not")
 
 
 def fix_view(report: FixReport) -> RenderableType:
@@ -18,22 +21,22 @@ def fix_view(report: FixReport) -> RenderableType:
         )
     ]
     if report.rewrites:
-        table = Table("rewrite", "of", "change", "promise", "difference to the original")
-        for one in report.rewrites:
-            place = one.layer or one.op or "file"
-            cells = (one.rewrite, place, one.change, str(one.promise), _difference(one))
-            table.add_row(*map(Text, cells))
-        parts.append(table)
+        parts.append(FittingTable(_REWRITES, map(_rewrite, report.rewrites)))
     if report.findings:
-        table = Table("operator", "rule", "found", "fixed by", "why not")
-        for entry in report.findings:
-            found = entry.finding
-            place = "" if found.index is None else f"{found.index} {found.op} {found.layer or ''}"
-            cells = (place, found.rule, found.found, entry.rewrite or "", entry.why or "")
-            table.add_row(*map(Text, cells))
-        parts.append(table)
+        parts.append(FittingTable(_FINDINGS, map(_finding, report.findings)))
     parts.append(Text(_written(report)))
     return Group(*parts)
+
+
+def _rewrite(one: AppliedRewrite) -> tuple[str, ...]:
+    place = one.layer or one.op or "file"
+    return one.rewrite, place, one.change, str(one.promise), _difference(one)
+
+
+def _finding(entry: FindingFix) -> tuple[str, ...]:
+    found = entry.finding
+    place = "" if found.index is None else f"{found.index} {found.op} {found.layer or ''}"
+    return place, found.rule, found.found, entry.rewrite or "", entry.why or ""
 
 
 def _difference(one: AppliedRewrite) -> str:

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from edgekit.report.fitting import FittingTable
 from edgekit.schema.fitting import FitSpec
 from edgekit.schema.power import PowerSpec, Vehicle
 from edgekit.schema.results import Ranking
@@ -15,20 +16,23 @@ from edgekit.schema.target import PredictionError, Target, Variant
 from edgekit.schema.units import show_bytes, show_figure
 
 
-def target_list(targets: Sequence[Target]) -> Table:
+def target_list(targets: Sequence[Target]) -> RenderableType:
     """All targets, a line each."""
     name = Column("target", no_wrap=True)
-    table = Table(name, "class", "hardware and runtime", "formats", "precisions", "median error")
-    for target in targets:
-        table.add_row(
-            target.name,
-            target.device_class,
-            target.title,
-            ", ".join(target.runtime.formats),
-            ", ".join(target.precisions),
-            _errors(target),
-        )
-    return table
+    return FittingTable(
+        (name, "class", "hardware and runtime", "formats", "precisions", "median error"),
+        (
+            (
+                target.name,
+                target.device_class,
+                target.title,
+                ", ".join(target.runtime.formats),
+                ", ".join(target.precisions),
+                _errors(target),
+            )
+            for target in targets
+        ),
+    )
 
 
 def _errors(target: Target) -> str:
@@ -186,18 +190,19 @@ def _error(error: PredictionError) -> str:
 
 def ranking_view(ranking: Ranking) -> RenderableType:
     """A ranking: those that fit, those that do not, and why."""
-    table = Table(
+    heads = (
         Column("#", justify="right"), Column("target", no_wrap=True), "class", "verdict", "latency",
         "energy", "peak memory", "why",
-        title=Text(f"{ranking.artifact}, by {ranking.by}"),
     )  # fmt: skip
-    for one in ranking.targets:
-        figures = (one.latency_ms, one.energy_mj, one.peak_memory_bytes)
-        cells = (
+    rows = (
+        (
             "" if one.rank is None else str(one.rank), one.target, one.device_class, one.verdict,
-            *map(show_figure, figures), one.reason or "",
-        )  # fmt: skip
-        table.add_row(*map(Text, cells))
+            *map(show_figure, (one.latency_ms, one.energy_mj, one.peak_memory_bytes)),
+            one.reason or "",
+        )
+        for one in ranking.targets
+    )  # fmt: skip
+    table = FittingTable(heads, rows, title=f"{ranking.artifact}, by {ranking.by}")
     fits = sum(one.verdict == "ok" for one in ranking.targets)
     summary = (
         f"{fits} of {len(ranking.targets)} targets fit; ~ estimated or compiled. Energy is over "

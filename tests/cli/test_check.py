@@ -44,3 +44,27 @@ def test_a_second_target_is_not_left_unanswered(
     path = str(tmp_path / "model.tflite")
     assert run([command, path, "-t", "coral-usb", "-t", "pixel-3"]) == 2
     assert "one at a time, not coral-usb and pixel-3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 136])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "mlperf_tiny_kws_fp32.tflite", "-t", "coral-usb"],
+        ["targets", "rank", "mlperf_tiny_kws_int8.tflite", "--no-compile"],
+        ["targets", "list"],
+    ],
+)
+def test_no_terminal_is_too_narrow_for_words(
+    arguments: list[str], columns: int, shared: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", str(columns))
+    paths = [str(shared / "models" / a) if a.endswith(".tflite") else a for a in arguments]
+    assert run(paths) == 0
+    shown = capsys.readouterr().out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    assert max(map(len, shown.splitlines())) <= columns
+    if arguments[0] == "check":
+        assert "--precision" in shown
+        assert "batch_normalization" not in shown  # one of the many names of a fused tensor

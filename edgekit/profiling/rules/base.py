@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -95,13 +96,17 @@ class Rule:
         return finding(op.op, self.id, found, self.text, fix=self.fix, severity=self.severity)
 
 
+_FUSED = re.compile(r"([^\s;]+);[^\s]+")
+"""Names of all layers that became one: hundreds of characters, with semicolons between."""
+
+
 def finding(
     op: Op, rule: str, found: str, allowed: str, *, fix: str, severity: Declared
 ) -> Finding:
-    """A finding about one operator."""
+    """A finding about one operator, with the first of the names that a fused tensor has."""
     return Finding(
         rule=rule,
-        found=found,
+        found=_FUSED.sub(r"\1;...", found),
         allowed=allowed,
         severity=severity,
         fix=fix,
