@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fixing.cases import Fixed, Net, apply, fix
+from tests.fixing.cases import Fixed, Net, apply, files, fix
 
 
 @pytest.mark.parametrize("scale", [None, 0.05])
@@ -67,4 +67,25 @@ def test_many_are_concatenated_in_steps(tmp_path: Path, scale: float | None) -> 
     fixed: Fixed = fix(content, "rules:litert-xnnpack", tmp_path)
     assert fixed.ops == ["CONCATENATION"] * 3
     assert not fixed.standing
+    fixed.assert_equal()
+
+
+@pytest.mark.parametrize("axis", [0, 1, -2])
+@pytest.mark.parametrize("scale", [None, 0.05])
+def test_what_is_unpacked_is_sliced(tmp_path: Path, axis: int, scale: float | None) -> None:
+    net = Net()
+    x = net.given((3, 4, 5), scale)
+    shape = (4, 5) if axis == 0 else (3, 5)
+    count = 3 if axis == 0 else 4
+    parts = [net.tensor(shape, scale) for _ in range(count)]
+    options = {"Num": count, "Axis": axis}
+    net.ops.append(files.OpSpec("UNPACK", [x], parts, options, "UnpackOptions"))
+    out = net.tensor((*shape[:1], 5 * count), scale)
+    content = net.content(net.op("CONCATENATION", parts, out, "ConcatenationOptions", Axis=1))
+    if scale is None:
+        _, fixed = apply("unpack", content, tmp_path)
+    else:
+        fixed = fix(content, "coral-usb", tmp_path)
+        assert fixed.report.after.verdict == "ok"
+    assert fixed.ops == ["SLICE", "RESHAPE"] * count + ["CONCATENATION"]
     fixed.assert_equal()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.fixing.cases import Net, fix
+from tests.fixing.cases import Net, files, fix
 
 
 def island(name: str, scale: float, zero: int, *, shape: tuple[int, ...] = (1, 4, 4, 8)) -> Net:
@@ -92,3 +92,37 @@ def test_the_inputs_of_a_float_interface_are_left(tmp_path: Path) -> None:
     assert not fixed.report.rewrites
     assert "input of the model" in fixed.why("eight_bit")
     assert "output of the model" in fixed.why("operator")
+
+
+@pytest.mark.parametrize(("scale", "exact"), [(0.05, True), (0.06, False)])
+def test_a_negation_is_a_product(tmp_path: Path, scale: float, exact: bool) -> None:
+    net = island("NEG", scale, -4)
+    content = net.content(len(net.tensors) - 1)
+    if not exact:
+        assert "--allow-inexact" in fix(content, "coral-usb", tmp_path).why("operator")
+    fixed = fix(content, "coral-usb", tmp_path, inexact=not exact)
+    assert fixed.ops == ["RELU", "MUL", "RELU"]
+    assert fixed.report.after.verdict == "ok"
+    assert fixed.most_steps() <= (0 if exact else 1)
+
+
+@pytest.mark.parametrize("scale", [0.05, 0.06])
+def test_a_float_split_is_one_in_integers_where_scales_are_equal(
+    tmp_path: Path, scale: float
+) -> None:
+    net = Net()
+    x = net.op("RELU", [net.given((1, 16), 0.05, 3)], net.tensor((1, 16), 0.05, 3))
+    real = net.op("DEQUANTIZE", [x], net.tensor((1, 16)))
+    axis = net.constant(np.array(1, np.int32))
+    halves = [net.tensor((1, 8)) for _ in range(2)]  # the second is not read by anything
+    net.ops.append(files.OpSpec("SPLIT", [axis, real], halves, {"NumSplits": 2}, "SplitOptions"))
+    back = net.op("QUANTIZE", [halves[0]], net.tensor((1, 8), scale, 3))
+    out = net.op("RELU", [back], net.tensor((1, 8), scale, 3))
+    fixed = fix(net.content(out), "coral-usb", tmp_path)
+    if scale == 0.05:
+        assert fixed.ops == ["RELU", "SPLIT", "RELU"]
+        assert fixed.report.after.verdict == "ok"
+        fixed.assert_equal()
+    else:
+        assert not fixed.report.rewrites
+        assert "different scales" in fixed.why("operator")

@@ -30,6 +30,7 @@ REWRITES: Registry[Rewrite] = Registry(
         "split-mean": "edgekit.profiling.rewrites.means:split_mean",
         "squared-difference": "edgekit.profiling.rewrites.activations:squared_difference",
         "strip-islands": "edgekit.profiling.rewrites.islands:strip_islands",
+        "unpack": "edgekit.profiling.rewrites.unpacking:unpack",
         "zero-channels": "edgekit.profiling.rewrites.zero_channels:remove_zero_channels",
     },
     group="rewrites",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from edgekit.graph.tflite_edit import TFLiteEditor
 from edgekit.profiling.rewrites.base import Change, RefusedError, Site, operator, rewrite
+from edgekit.schema.quantization import Quantization
 
 _MOVES = frozenset(
     {"DEPTH_TO_SPACE", "EXPAND_DIMS", "GATHER", "MAX_POOL_2D", "PACK", "RESHAPE",
@@ -17,6 +20,8 @@ _COMPUTES = frozenset(
      "MAXIMUM", "MEAN", "MINIMUM", "MUL", "RELU", "RELU6", "RESIZE_BILINEAR", "SOFTMAX", "SUB",
      "TANH"}
 )  # fmt: skip
+_PARTS = {"SPLIT": 1, "SPLIT_V": 0, "UNPACK": 0}
+"""Take their input apart, at this place among the inputs: exact where all scales are equal."""
 _FIXED = {  # (scale, zero point) of int8 outputs, by the quantization specification
     "LOGISTIC": (1 / 256, -128),
     "SOFTMAX": (1 / 256, -128),
@@ -81,7 +86,9 @@ def _drop(edit: TFLiteEditor, op: Any, source: int) -> Change:
 def _island(edit: TFLiteEditor, op: Any) -> Change:
     """A float operator whose inputs are dequantized and whose output is only quantized."""
     name = edit.name(op)
-    if name not in _MOVES | _COMPUTES:
+    if name in _PARTS:
+        return _parts(edit, op)
+    if name not in _MOVES | _COMPUTES and name != "NEG":
         raise RefusedError(f"there is no int8 form of {name} known without its calibration")
     if len(op.outputs) != 1 or not edit.private(op.outputs[0]):
         raise RefusedError("its float result is used elsewhere")
@@ -99,12 +106,57 @@ def _island(edit: TFLiteEditor, op: Any) -> Change:
     loose = [i for i, converted in given if not converted and i >= 0 and edit.dtype(i) == "float32"]
     if loose:
         raise RefusedError(f"its input {edit.label(loose[0])} is not quantized")
+    if name == "NEG":
+        edit.replace(op, [_negative(edit, maps[0], result)])
+        edit.ops.remove(reader)
+        _clear(edit)
+        one, other = edit.quantization(maps[0]), edit.quantization(result)
+        exact = one is not None and other is not None and one.scale == other.scale
+        return Change("a product with -1 for NEG in float", "bits" if exact else "approximate")
     promise = _promise(edit, name, maps, result)
     op.inputs, op.outputs = [index for index, _ in given], [result]
     op.opcodeIndex = edit.make(name, op.inputs, op.outputs).opcodeIndex
     edit.ops.remove(reader)
     _clear(edit)
     return Change(f"{name} in {edit.dtype(result)}, without DEQUANTIZE and QUANTIZE", promise)
+
+
+def _negative(edit: TFLiteEditor, source: int, result: int) -> Any:
+    """A product with -1: there is no negation in integers."""
+    minus = edit.add_constant(
+        np.full((1,) * len(edit.shape(source)), -1, edit.dtype(source)),
+        f"{edit.label(result)}/by",
+        Quantization((1.0,), (0,)),
+    )
+    return edit.make("MUL", [source, minus], [result], "MulOptions")
+
+
+def _parts(edit: TFLiteEditor, op: Any) -> Change:
+    """An operator that takes a dequantized tensor apart, and whose parts are quantized again."""
+    name = edit.name(op)
+    at = _PARTS[name]
+    source, converted = _integer(edit, op.inputs[at])
+    if not converted:
+        raise RefusedError("no input of it is dequantized")
+    parts = []
+    for index in map(int, op.outputs):
+        readers = edit.consumers(index)
+        if index in edit.outputs or any(edit.name(reader) != "QUANTIZE" for reader in readers):
+            raise RefusedError("its float result is used elsewhere")
+        if not all(_same(edit, source, reader.outputs[0]) for reader in readers):
+            raise RefusedError("its input and its result have different scales")
+        label = f"{edit.label(index)}/{edit.dtype(source)}"
+        parts.append(
+            edit.add_tensor(
+                edit.shape(index), edit.dtype(source), label, edit.quantization(source), like=index
+            )
+        )
+        for reader in readers:
+            _drop(edit, reader, parts[-1])
+    op.inputs[at], op.outputs = source, parts
+    op.opcodeIndex = edit.make(name, op.inputs, op.outputs).opcodeIndex
+    _clear(edit)
+    return Change(f"{name} in {edit.dtype(source)}, without DEQUANTIZE and QUANTIZE", "bits")
 
 
 def _promise(edit: TFLiteEditor, name: str, maps: list[int], result: int) -> Any:
