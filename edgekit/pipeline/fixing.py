@@ -131,14 +131,16 @@ def fix_model(
         before=before.report,
         after=done.checked.report,
         rewrites=tuple(done.applied),
-        findings=tuple(_fate(done, key, finding) for key, finding in found.items()),
+        findings=tuple(_fate(bench, done, key, finding) for key, finding in found.items()),
     )
     return report, done.state
 
 
-def _fate(done: _Outcome, key: Key, finding: Finding) -> FindingFix:
+def _fate(bench: Workbench, done: _Outcome, key: Key, finding: Finding) -> FindingFix:
     if key not in done.checked.keys:
         return FindingFix(finding=finding, rewrite=done.fixed[key])
+    if name := bench.answered_later(finding):
+        return FindingFix(finding=finding, why=f"{name} does it, by --fix of the exported .tflite")
     return FindingFix(finding=finding, why=done.why.get(key, _unanswered(finding)))
 
 
@@ -239,7 +241,7 @@ def _try(
     try:
         state = bench.finished(copy)
         checked = bench.check(state)
-        _better(done.checked, checked, key)
+        _better(bench, done.checked, checked, key)
         measured = bench.compare(state)
     except EdgekitError as error:
         raise RefusedError(f"the result does not run: {error.message}") from None
@@ -256,10 +258,10 @@ def _try(
     done.state, done.checked = state, checked
 
 
-def _better(before: Checked, after: Checked, key: Key) -> None:
+def _better(bench: Workbench, before: Checked, after: Checked, key: Key) -> None:
     """Refuses a change after which the finding stands, or another rule is broken more often."""
     old = before.keys[key]
-    counts, now = _counts(before), _counts(after)
+    counts, now = _counts(bench, before), _counts(bench, after)
     if now[old.rule] >= counts[old.rule]:
         stands = next((f for k, f in after.keys.items() if f.rule == old.rule), old)
         raise RefusedError(f"the finding stands: {stands.found}")
@@ -278,8 +280,9 @@ def _rank(finding: Finding) -> int:
     return _RANKS.get(finding.severity, _GRAVE)
 
 
-def _counts(checked: Checked) -> Counter[str]:
-    return Counter(finding.rule for finding in checked.keys.values())
+def _counts(bench: Workbench, checked: Checked) -> Counter[str]:
+    standing = (one for one in checked.keys.values() if bench.answered_later(one) is None)
+    return Counter(finding.rule for finding in standing)
 
 
 def _record(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +41,12 @@ class Workbench(ABC):
     """
 
     rewrites: Registry[Rewrite]
+    later: ClassVar[Mapping[str, Rewrite]] = {}
+    """Rewrites of the file that the model becomes; what they answer does not stand in the way."""
+
+    def answered_later(self, finding: Finding) -> str | None:
+        """The name of the rewrite of the file that answers a finding, if one does."""
+        return next((name for name, one in self.later.items() if one.answers(finding)), None)
 
     @property
     @abstractmethod

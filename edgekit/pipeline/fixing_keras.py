@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgekit.base.child import Worker
 from edgekit.graph.tflite import read_tflite
@@ -20,6 +20,7 @@ from edgekit.pipeline.fixing_tflite import finding_keys
 from edgekit.pipeline.rewrites import KERAS_REWRITES, Draft
 from edgekit.profiling.check import check_graph
 from edgekit.profiling.links import WEIGHTED
+from edgekit.profiling.rewrites import REWRITES
 from edgekit.runtimes.session import Arrays, match_names
 from edgekit.schema.artifact import TensorInfo
 from edgekit.schema.fixing import Difference
@@ -45,6 +46,7 @@ class KerasBench(Workbench):
     """
 
     rewrites = KERAS_REWRITES
+    later: ClassVar = {"unpack": REWRITES.get("unpack")}  # Keras unrolls with it
 
     def __init__(
         self,

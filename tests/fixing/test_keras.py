@@ -51,6 +51,22 @@ def test_a_loop_is_unrolled_with_the_same_weights(tmp_path: Path, worker: Worker
     assert report.rewrites[0].difference.relative < 1e-5
 
 
+def test_a_loop_is_unrolled_where_the_file_needs_another_rewrite(
+    tmp_path: Path, worker: Worker
+) -> None:
+    import keras
+
+    x = keras.Input((5, 3), name="x")
+    y = keras.layers.LSTM(4, name="lstm")(x)
+    model = keras.Model(x, keras.layers.Dense(2, name="head")(y))
+    report, after = fixed(model, tmp_path, worker, "coral-usb")
+    assert [one.rewrite for one in report.rewrites] == ["unroll"]
+    assert after.get_layer("lstm").unroll
+    (unpacked,) = [one for one in report.findings if one.finding.op == "UNPACK"]
+    assert unpacked.rewrite is None
+    assert unpacked.why == "unpack does it, by --fix of the exported .tflite"
+
+
 def test_activations_are_replaced_with_leave(tmp_path: Path, worker: Worker) -> None:
     import keras
 
