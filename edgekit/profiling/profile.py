@@ -93,6 +93,10 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
     profile = _profile(subject, target)
     if profile.placement is None:  # its runtime does not read the file
         return profile
+    if target.power is not None and profile.energy_mj.value == 0:
+        why = target.assumed.get("power", "nothing is drawn by the network")
+        elsewhere = Figure.missing(f"of {target.power.scope}: {why}")
+        profile = profile.model_copy(update={"energy_mj": elsewhere, "power_w": elsewhere})
     short = shortages(memories(profile, subject, target))
     return profile.model_copy(update={"warnings": (*short, *profile.warnings)})
 

@@ -198,3 +198,11 @@ def test_a_profile_says_where_the_model_does_not_fit() -> None:
     assert ram.startswith("does not fit: ")
     assert ram.endswith(" of RAM needed, 16 B available")
     assert flash == "does not fit: 4 KiB of flash needed, 2 KiB available"
+
+
+def test_energy_that_others_pay_for_is_not_zero() -> None:
+    profile = profile_graph(small_cnn().graph(), load_target("drone-tello"), "made.tflite")
+    assert profile.energy_mj.value is None
+    assert "the computer is on the ground" in (profile.energy_mj.reason or "")
+    assert profile.flight is not None
+    assert value(profile.flight.seconds_lost) == 0
