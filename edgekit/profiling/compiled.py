@@ -74,8 +74,14 @@ def compiled_placement(view: GraphView, target: Target, path: Path | None) -> Co
     except InputError:
         raise
     except EdgekitError as error:
-        return CompiledPlacement(ruled, missing=error.message, failed=True)
+        return CompiledPlacement(ruled, missing=_last_words(error), failed=True)
     return CompiledPlacement(tuple(_placed(view, target, result, ruled)), result)
+
+
+def _last_words(error: EdgekitError) -> str:
+    """The message, with the last line of what the compiler printed."""
+    lines = (error.hint or "").strip().splitlines()
+    return f"{error.message}: {lines[-1].strip()}" if lines else error.message
 
 
 def compiled_memory(result: Compiled) -> dict[str, Figure]:

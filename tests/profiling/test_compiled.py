@@ -149,8 +149,8 @@ def test_a_compiler_that_dies_is_no_success(
     monkeypatch.setattr(COMPILERS, "get", lambda name, where: dies)
     report, profile = check_file(small_tflite, ETHOS), profile_file(small_tflite, ETHOS)
     assert report.verdict == "unsupported"
-    assert report.findings[-1].found == "Vela failed (SIGSEGV)"
-    assert profile.latency_ms.reason == "Vela failed (SIGSEGV)"
+    assert report.findings[-1].found == "Vela failed (SIGSEGV): last words"
+    assert profile.latency_ms.reason == "Vela failed (SIGSEGV): last words"
 
 
 def test_a_compiler_that_hangs_is_stopped(tmp_path: Path) -> None:
