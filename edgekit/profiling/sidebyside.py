@@ -73,10 +73,12 @@ def profile_files(
     Raises:
         ModelFileError: a file is corrupt or of an unknown kind.
         MissingDependencyError: the reader of its format is not installed.
-        InputError: a battery is asked for without a rate, or a field of the vehicle is wrong.
+        InputError: a battery is asked for without a rate, a field of the vehicle is wrong, or two
+            targets have one name.
     """
     wanted = wanted or Wanted()
     _check(wanted)
+    _told_apart(targets)
     targets = [with_vehicle(target, wanted.vehicle) for target in targets]
     if wanted.vehicle and all(target.vehicle is None for target in targets):
         raise InputError("--vehicle needs a target that is a drone", where="--vehicle")
@@ -110,6 +112,17 @@ def _check(wanted: Wanted) -> None:
         raise InputError(f"a battery holds more than nothing, not {wanted.battery_wh:g} Wh")
     if wanted.sleep_mw is not None and not 0 <= wanted.sleep_mw < math.inf:
         raise InputError(f"asleep a device draws at least nothing, not {wanted.sleep_mw:g} mW")
+
+
+def _told_apart(targets: Sequence[Target]) -> None:
+    known: dict[str, Target] = {}
+    for target in targets:
+        if known.setdefault(target.name, target) != target:
+            raise InputError(
+                f"two different targets are named '{target.name}'",
+                where="--target",
+                hint="change 'name' in the file of one: figures are told apart by it",
+            )
 
 
 def _profile(subject: Subject, target: Target, wanted: Wanted) -> Profile:

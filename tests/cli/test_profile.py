@@ -162,6 +162,18 @@ def test_limits_are_numbers_above_zero(
     assert error["message"].endswith(f"above zero, not {value}")
 
 
+def test_targets_of_one_name_are_told_apart(
+    kws: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "board.yaml"
+    text = (shipped_dir("targets") / "pixel-3.yaml").read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    profiled(capsys, kws, "-t", "pixel-3", "-t", str(path))  # the same
+    path.write_text(text.replace("channel_multiple: 4", "channel_multiple: 8"), encoding="utf-8")
+    error = profiled(capsys, kws, "-t", "pixel-3", "-t", str(path), code=2)["error"]
+    assert error["message"] == "two different targets are named 'pixel-3'"
+
+
 def test_profiling_loads_no_training_library(kws: str) -> None:
     code = (
         "import sys; from edgekit.cli.main import run;"
