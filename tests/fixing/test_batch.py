@@ -49,3 +49,17 @@ def test_a_free_length_is_not_chosen(tmp_path: Path) -> None:
     fixed = fix(asks_for_its_batch(free=(True, True)), "coral-usb", tmp_path)
     assert not fixed.report.rewrites
     assert "free size beside its batch" in fixed.why("static_shapes")
+
+
+def test_what_is_filled_keeps_its_scale(tmp_path: Path) -> None:
+    """The first state of a recurrent layer, of as many rows as there are samples."""
+    net = Net()
+    x = net.given((1, 6), 0.05, 3, free=True)
+    shape = net.op("SHAPE", [x], net.tensor((2,), dtype="int32"), "ShapeOptions", OutType=2)
+    zero = net.constant(np.array(3, np.int8), 0.05, 3)
+    state = net.op("FILL", [shape, zero], net.tensor((1, 6), 0.05, 3, free=True))
+    out = net.op("ADD", [x, state], net.tensor((1, 6), 0.1, -4, free=True), "AddOptions")
+    fixed = fix(net.content(out), "coral-usb", tmp_path)
+    assert fixed.ops == ["ADD"]
+    assert fixed.report.after.verdict == "ok"
+    fixed.assert_equal()

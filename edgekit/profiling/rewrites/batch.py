@@ -106,7 +106,8 @@ def _fold(edit: TFLiteEditor, values: dict[int, NDArray[Any]]) -> int:
     for index in known:
         array = values[index]
         if edit.consumers(index):
-            edit.reroute(index, edit.add_constant(array, edit.label(index)))
+            scale = edit.quantization(index)
+            edit.reroute(index, edit.add_constant(array, edit.label(index), scale))
     return _removed(edit, known)
 
 
