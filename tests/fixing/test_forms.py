@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekit.profiling.rewrites import RefusedError
 from tests.fixing.cases import Fixed, Net, apply, files, fix
 
 
@@ -23,6 +24,26 @@ def test_a_squeeze_is_a_reshape(tmp_path: Path, scale: float | None) -> None:
         assert pair.report.after.verdict == "ok"
     assert pair.ops == ["RESHAPE"]
     pair.assert_equal()
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2), (1, 2, 0), (0, 2, 1)])
+def test_a_transposition_of_axes_of_one_is_a_reshape(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    net = Net()
+    x = net.given((1, 5, 6), 0.05)
+    shape = tuple((1, 5, 6)[axis] for axis in order)
+    axes = net.constant(np.array(order, np.int32))
+    content = net.content(net.op("TRANSPOSE", [x, axes], net.tensor(shape, 0.05)))
+    if order == (0, 2, 1):
+        with pytest.raises(RefusedError, match="order of values"):
+            apply("reshape", content, tmp_path)
+        return
+    fixed = fix(content, "coral-usb", tmp_path)
+    assert fixed.report.before.verdict == "fallback"
+    assert fixed.report.after.verdict == "ok"
+    assert fixed.ops == ["RESHAPE"]
+    fixed.assert_equal()
 
 
 @pytest.mark.parametrize(("number", "name"), [(1, "RELU"), (3, "RELU6")])

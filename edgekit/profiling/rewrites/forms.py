@@ -13,11 +13,18 @@ _ACTIVATIONS = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH"}
 _MOST_CONCATENATED = 4
 
 
-@rewrite("leading_squeeze", "operator", ops="EXPAND_DIMS SQUEEZE")
+@rewrite("leading_squeeze", "batch_untouched", "operator", ops="EXPAND_DIMS SQUEEZE TRANSPOSE")
 def reshape(site: Site[TFLiteEditor]) -> Change:
-    """Writes SQUEEZE and EXPAND_DIMS as RESHAPE."""
+    """Writes SQUEEZE and EXPAND_DIMS as RESHAPE, and a TRANSPOSE that only moves axes of one."""
     edit, op = site.model, operator(site)
     source, result = op.inputs[0], op.outputs[0]
+    if edit.name(op) == "TRANSPOSE":
+        order, shape = edit.values(op.inputs[1]), edit.shape(source)
+        if order is None or edit.free(source):
+            raise RefusedError("its order or its batch is not fixed")
+        wide = [int(axis) for axis in order if shape[axis] > 1]
+        if wide != sorted(wide):
+            raise RefusedError("it changes the order of values")
     edit.replace(op, [reshape_to(edit, source, result)])
     return Change(f"RESHAPE for {edit.name(op)}", "bits")
 
