@@ -22,7 +22,14 @@ from edgekit.base.files import existing_file
 from edgekit.base.progress import Progress, silent
 from edgekit.pipeline.fixing_bench import Checked, Key, Workbench
 from edgekit.profiling.rewrites import Change, RefusedError, Rewrite, Site
-from edgekit.schema.fixing import AppliedRewrite, Difference, FindingFix, FixReport, Promise
+from edgekit.schema.fixing import (
+    UNVARIED,
+    AppliedRewrite,
+    Difference,
+    FindingFix,
+    FixReport,
+    Promise,
+)
 from edgekit.schema.results import Finding
 from edgekit.schema.target import Target
 
@@ -251,6 +258,8 @@ def _try(
             f"{change.words}: results differ by {measured.max_abs:.3g}, "
             f"{measured.relative * 100:.3g}% of their range, over {limit * 100:.3g}%"
         )
+    if change.promise == "approximate" and not measured.varied:
+        raise RefusedError(f"{change.words}: {UNVARIED}, which proves nothing: give --data")
     for gone in done.checked.keys.keys() - checked.keys.keys():
         done.fixed[gone] = name
         done.why.pop(gone, None)

@@ -124,6 +124,8 @@ def difference(found: Arrays, wanted: Arrays, real: tuple[Arrays, Arrays]) -> Di
     if steps is None and all(np.issubdtype(a.dtype, np.integer) for a in wanted.values()):
         steps = 0
     count = len(next(iter(wanted.values())))
+    varied = any((array != array[:1]).any() for array in wanted.values())
     return Difference(
-        max_abs=largest, relative=relative, max_steps=steps, samples=count, kernels=()
-    )
+        max_abs=largest, relative=relative, max_steps=steps, samples=count, varied=varied,
+        kernels=(),
+    )  # fmt: skip

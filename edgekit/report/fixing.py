@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from edgekit.report.fitting import FittingTable
-from edgekit.schema.fixing import AppliedRewrite, FindingFix, FixReport
+from edgekit.schema.fixing import UNVARIED, AppliedRewrite, FindingFix, FixReport
 
 _REWRITES = ("rewrite", "of", "change", "promise", "difference to the original")
 _FINDINGS = ("operator", "rule", "found", "fixed by", "why not")
@@ -41,6 +41,8 @@ def _finding(entry: FindingFix) -> tuple[str, ...]:
 
 def _difference(one: AppliedRewrite) -> str:
     found = one.difference
+    if not found.varied:
+        return f"none on {found.samples} samples, but {UNVARIED}: give --data"
     if found.max_abs == 0:
         return f"none on {found.samples} samples"
     steps = "" if found.max_steps is None else f" ({found.max_steps} steps)"

@@ -15,6 +15,7 @@ Promise = Literal[
     "approximate",  # other numbers, near the old ones
 ]
 """How near the results of a rewritten model are to those before."""
+UNVARIED = "the outputs are the same on all samples"
 
 
 class Difference(Document):
@@ -25,6 +26,8 @@ class Difference(Document):
         relative: `max_abs` over the range of the original's values.
         max_steps: largest difference in steps of the output's quantization; None for floats.
         samples: how many were compared.
+        varied: whether the original's outputs are not the same on all of them, which would prove
+            little.
         kernels: the kernels that ran them, such as `litert with XNNPACK`.
     """
 
@@ -32,6 +35,7 @@ class Difference(Document):
     relative: float
     max_steps: int | None = None
     samples: int
+    varied: bool = True
     kernels: tuple[str, ...]
 
 

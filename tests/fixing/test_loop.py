@@ -15,7 +15,7 @@ from edgekit.pipeline.fixing_tflite import TFLiteBench
 from edgekit.profiling.rewrites import Change, Rewrite, Site
 from edgekit.profiling.rewrites.base import operator, rewrite
 from edgekit.profiling.targets import load_target
-from tests.fixing.cases import Fixed, Net, target_with
+from tests.fixing.cases import Fixed, Net, fix, target_with
 
 
 @rewrite("operator", ops="HARD_SWISH")
@@ -96,3 +96,18 @@ def test_a_real_file_is_bit_equal(shared: Path, tmp_path: Path) -> None:
     assert report.rewrites[0].difference.max_steps == 0
     fixed = [entry.finding.rule for entry in report.findings if entry.fixed]
     assert set(fixed) == {"full_lanes"}
+
+
+@pytest.mark.parametrize("weight", [0, 1])
+def test_outputs_that_are_always_the_same_prove_nothing(tmp_path: Path, weight: int) -> None:
+    net = Net()
+    y = net.op("HARD_SWISH", [net.given((1, 8), 0.05, 3)], net.tensor((1, 8), 0.04, -100))
+    factor = net.constant(np.full((1, 8), weight, np.int8), 1.0)
+    content = net.content(net.op("MUL", [y, factor], net.tensor((1, 8), 0.04, -100), "MulOptions"))
+    fixed = fix(content, "coral-usb", tmp_path, inexact=True)
+    if weight:
+        assert [one.rewrite for one in fixed.report.rewrites] == ["hard-swish"]
+        assert fixed.report.rewrites[0].difference.varied
+    else:
+        assert not fixed.report.rewrites
+        assert "the same on all samples, which proves nothing: give --data" in fixed.why("operator")
