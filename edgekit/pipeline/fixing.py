@@ -21,7 +21,7 @@ from edgekit.base.errors import EdgekitError, InputError
 from edgekit.base.files import existing_file
 from edgekit.base.progress import Progress, silent
 from edgekit.pipeline.fixing_bench import Checked, Key, Workbench
-from edgekit.profiling.rewrites import Change, RefusedError, Rewrite, Site
+from edgekit.profiling.rewrites import Change, RefusedError, Rewrite, Site, UnrelatedError
 from edgekit.schema.fixing import (
     UNVARIED,
     AppliedRewrite,
@@ -218,6 +218,8 @@ def _answer(
         progress(f"{name} for {finding.rule} of {finding.layer or finding.op or 'the file'}")
         try:
             _try(bench, target, policy, done, key, name, rewrite)
+        except UnrelatedError:
+            continue
         except RefusedError as refusal:
             reasons.append(f"{name}: {refusal}")
             continue

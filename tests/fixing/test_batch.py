@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from edgekit.graph.tflite import read_buffer
 from tests.fixing.cases import Net, fix
@@ -63,3 +64,11 @@ def test_what_is_filled_keeps_its_scale(tmp_path: Path) -> None:
     assert fixed.ops == ["ADD"]
     assert fixed.report.after.verdict == "ok"
     fixed.assert_equal()
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_what_has_nothing_to_do_with_it_is_not_told(tmp_path: Path, free: bool) -> None:
+    net = Net()
+    x = net.given((1, 6), 0.05, 3, free=free)
+    out = net.op("ABS", [x], net.tensor((1, 6), 0.05, 3, free=free))
+    assert fix(net.content(out), "coral-usb", tmp_path).why("operator") == "no rewrite is known"

@@ -1,7 +1,7 @@
 """Rewrites of .tflite files that fix what checks find: one file a rewrite or a small group."""
 
 from edgekit.base.registry import Registry
-from edgekit.profiling.rewrites.base import Change, RefusedError, Rewrite, Site
+from edgekit.profiling.rewrites.base import Change, RefusedError, Rewrite, Site, UnrelatedError
 
 REWRITES: Registry[Rewrite] = Registry(
     "rewrite",
@@ -37,4 +37,4 @@ REWRITES: Registry[Rewrite] = Registry(
 )
 """Name to rewrite; those that answer a finding are tried in the order of their names."""
 
-__all__ = ["Change", "REWRITES", "RefusedError", "Rewrite", "Site"]
+__all__ = ["Change", "REWRITES", "RefusedError", "Rewrite", "Site", "UnrelatedError"]

@@ -23,6 +23,10 @@ class RefusedError(Exception):
     """A rewrite does not apply here; the message says why."""
 
 
+class UnrelatedError(RefusedError):
+    """A rewrite has nothing to do with what was found, and that is not worth telling."""
+
+
 @dataclass(frozen=True)
 class Change:
     """What a rewrite did.

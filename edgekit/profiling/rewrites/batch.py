@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from edgekit.base.errors import ToolError
 from edgekit.graph.tflite_edit import TFLiteEditor
-from edgekit.profiling.rewrites.base import Change, RefusedError, Site, rewrite
+from edgekit.profiling.rewrites.base import (
+    Change,
+    RefusedError,
+    Site,
+    UnrelatedError,
+    operator,
+    rewrite,
+)
 from edgekit.runtimes.recording import LiteRTRecorder
 
 _BY_VALUE = frozenset(
@@ -19,6 +26,8 @@ _BY_VALUE = frozenset(
      "WHILE"}
 )  # fmt: skip
 """Operators whose results may have another shape for other values."""
+_OF_OPERATORS = ("operator", "optimized_operator")
+"""Rules that an operator breaks by being there."""
 _STATEFUL = frozenset(
     {"ASSIGN_VARIABLE", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM", "READ_VARIABLE", "VAR_HANDLE"}
 )
@@ -45,16 +54,19 @@ def fix_batch(site: Site[TFLiteEditor]) -> Change:
     free = [index for op in edit.ops for index in (*op.inputs, *op.outputs) if _free(edit, index)]
     shaped = [op for op in edit.ops if edit.name(op) == "SHAPE"]
     if not (free or shaped):
-        raise RefusedError("its shapes are fixed")
+        raise UnrelatedError("its shapes are fixed")
     by_value = sorted({edit.name(op) for op in edit.ops} & _BY_VALUE)
     if by_value or edit.graphs > 1:
         raise RefusedError(f"shapes depend on values: {', '.join(by_value) or 'several graphs'}")
     for index in edit.inputs:
         edit.set_shape(index, edit.shape(index))
+    found = operator(site) if site.finding.rule in _OF_OPERATORS else None
     values = _run_once(edit)
     for index, array in values.items():
         edit.set_shape(index, array.shape)
     folded = _fold(edit, values)
+    if any(op is found for op in edit.ops):
+        raise UnrelatedError("the operator has nothing to do with the batch")
     count = f", {folded} operators on shapes are gone" if folded else ""
     floats = any(edit.dtype(index) == "float32" for index in edit.outputs)
     return Change(f"a batch of 1{count}", "rounding" if floats else "bits")

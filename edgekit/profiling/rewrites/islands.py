@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 
 from edgekit.graph.tflite_edit import TFLiteEditor
-from edgekit.profiling.rewrites.base import Change, RefusedError, Site, operator, rewrite
+from edgekit.profiling.rewrites.base import (
+    Change,
+    RefusedError,
+    Site,
+    UnrelatedError,
+    operator,
+    rewrite,
+)
 from edgekit.schema.quantization import Quantization
 
 _MOVES = frozenset(
@@ -86,6 +93,8 @@ def _drop(edit: TFLiteEditor, op: Any, source: int) -> Change:
 def _island(edit: TFLiteEditor, op: Any) -> Change:
     """A float operator whose inputs are dequantized and whose output is only quantized."""
     name = edit.name(op)
+    if edit.dtype(op.outputs[0]) != "float32":
+        raise UnrelatedError(f"{name} computes in {edit.dtype(op.outputs[0])}")
     if name in _PARTS:
         return _parts(edit, op)
     if name not in _MOVES | _COMPUTES and name != "NEG":
