@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgekit.graph.tflite import read_buffer
 from edgekit.profiling.rewrites.base import RefusedError
 from tests.fixing.cases import Net, apply, fix
 
@@ -98,3 +99,16 @@ def test_computed_weights_are_refused(tmp_path: Path) -> None:
     made = net.op("FULLY_CONNECTED", [x, w, -1], net.tensor((1, 3)), "FullyConnectedOptions")
     with pytest.raises(RefusedError, match="computed"):
         apply("dense-convolution", net.content(made), tmp_path)
+
+
+def test_the_convolution_is_of_the_same_layer(tmp_path: Path) -> None:
+    net = Net()
+    x = net.given((1, 4), 0.05)
+    w = net.constant(np.ones((3, 4), np.int8), [0.01, 0.02, 0.03])
+    net.tensors[w].name = "functional/head_1/MatMul"
+    out = net.tensor((1, 3), 0.05)
+    net.tensors[out].name = "StatefulPartitionedCall:0"  # as of every output of the model
+    content = net.content(net.op("FULLY_CONNECTED", [x, w, -1], out, "FullyConnectedOptions"))
+    fixed = fix(content, "coral-usb", tmp_path)
+    (made,) = [op for op in read_buffer(fixed.after).ops if op.name == "CONV_2D"]
+    assert made.layer == "head_1"

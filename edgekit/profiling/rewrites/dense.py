@@ -27,10 +27,10 @@ def dense_convolution(site: Site[TFLiteEditor]) -> Change:
         raise RefusedError(f"it is hybrid: {weights.dtype} weights, {edit.dtype(source)} values")
     outputs, depth = weights.shape
     batch, rows = _rows(edit, source, depth)
-    stored, name = edit.quantization(op.inputs[1]), edit.label(result)
+    stored, name = edit.quantization(op.inputs[1]), edit.label(op.inputs[1])
     if stored is not None and stored.per_channel:
         stored = Quantization(stored.scale, stored.zero_point, 0)
-    kernel = edit.add_constant(weights.reshape(outputs, 1, 1, depth), f"{name}/kernel", stored)
+    kernel = edit.add_constant(weights.reshape(outputs, 1, 1, depth), f"{name}_kernel", stored)
     bias = op.inputs[2] if len(op.inputs) > 2 and op.inputs[2] >= 0 else None
     if bias is None:
         bias = _no_bias(edit, source, outputs, weights.dtype, stored, name)
@@ -75,13 +75,13 @@ def _no_bias(
     name: str,
 ) -> int:
     if dtype == np.float32:
-        return edit.add_constant(np.zeros(outputs, np.float32), f"{name}/bias")
+        return edit.add_constant(np.zeros(outputs, np.float32), f"{name}_bias")
     given = edit.quantization(source)
     if given is None or stored is None:
         raise RefusedError("it has no scales")
     scales = tuple(given.scale[0] * scale for scale in stored.scale)
     inner = Quantization(scales, (0,) * len(scales), 0 if len(scales) > 1 else None)
-    return edit.add_constant(np.zeros(outputs, np.int32), f"{name}/bias", inner)
+    return edit.add_constant(np.zeros(outputs, np.int32), f"{name}_bias", inner)
 
 
 def _between(edit: TFLiteEditor, like: int, shape: tuple[int, ...], part: str) -> int:
