@@ -19,6 +19,7 @@ from edgekit.profiling.compiled import (
     ram_bytes,
 )
 from edgekit.profiling.compilers import Compiled
+from edgekit.profiling.free_sizes import free_sizes
 from edgekit.profiling.memory.fits import Held, held
 from edgekit.profiling.memory.need import memory_need, runtime_of
 from edgekit.profiling.partition_report import cache_figures, partition_findings
@@ -128,7 +129,9 @@ def _memory(
 ) -> tuple[dict[str, Figure], list[Finding]]:
     """Bytes that the model needs and that the target has, and where they are too few."""
     need = memory_need(graph, runtime_of(target))
-    ram, flash = need.ram, need.flash
+    ram, flash, parts = need.ram, need.flash, need.parts
+    if (free := free_sizes(graph)) is not None:
+        ram, parts = Figure.missing(free), {}
     if compiled is not None:
         if compiled_ram := ram_bytes(compiled):
             ram = Figure(
@@ -141,7 +144,7 @@ def _memory(
                 compiled_bytes=len(compiled.model),
                 source_bytes=graph.file_bytes,
             )
-    figures = need.parts | {
+    figures = parts | {
         "ram_needed": ram,
         "model": Figure(
             value=graph.file_bytes, unit="bytes", origin="measured", method="size of the file"
@@ -159,7 +162,15 @@ def _memory(
 
 
 def _hints(graph: Graph, target: Target) -> Iterator[Finding]:
-    """What the file holds for nothing, unless the target leaves it out itself."""
+    """Sizes that the file leaves open, and what it holds for nothing on this target."""
+    if (free := free_sizes(graph)) is not None:
+        yield Finding(
+            rule="free_sizes",
+            found=free,
+            allowed="inputs of known sizes, the batch excepted",
+            severity="hint",
+            fix="build the model with a fixed input shape",
+        )
     if target.zeros.channels == "removed":
         return
     spared = removable_channels(graph, target.channel_multiple)

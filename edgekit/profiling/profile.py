@@ -12,6 +12,7 @@ from edgekit.profiling.cost import OpTime
 from edgekit.profiling.energy import compiled_energy, demands, energy_figures
 from edgekit.profiling.estimate import Estimate, charged_costs, estimate
 from edgekit.profiling.flight import flight_profile, flight_seconds_per_hour
+from edgekit.profiling.free_sizes import free_sizes
 from edgekit.profiling.intervals import Range, error_range, estimated
 from edgekit.profiling.memory.fits import Held, held, shortages
 from edgekit.profiling.memory.need import Need, Runtime, memory_need, runtime_of
@@ -126,6 +127,9 @@ def _profile(subject: Subject, target: Target) -> Profile:
     view, loads = subject.on(target)
     placed = place(view, target)
     result = estimate(view, loads, placed, target)
+    free = free_sizes(subject.view.graph)
+    if free is not None:
+        result = free
     if isinstance(result, Estimate) and not result.seconds:
         result = "what was measured on this target says nothing about so small a network"
     charged = target.precisions.get(view.precision)
@@ -148,7 +152,7 @@ def _profile(subject: Subject, target: Target) -> Profile:
         latency_ms=_latency(result, target, view, span),
         energy_mj=energy,
         power_w=power,
-        peak_memory_bytes=subject.need(runtime_of(target)).ram,
+        peak_memory_bytes=Figure.missing(free) if free else subject.need(runtime_of(target)).ram,
         placement=counted(placed, target),
         layers=_layers(loads, placed, result.ops if isinstance(result, Estimate) else None),
         warnings=warnings,

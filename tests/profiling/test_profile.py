@@ -9,6 +9,7 @@ from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
 from edgekit.profiling.check import check_graph
 from edgekit.profiling.edgetpu_cache import PROGRAM_BYTES
+from edgekit.profiling.memory.report import memory_graph
 from edgekit.profiling.profile import profile_file, profile_graph
 from edgekit.profiling.targets import all_targets, load_target
 from edgekit.profiling.view import GraphView, computed
@@ -206,3 +207,21 @@ def test_energy_that_others_pay_for_is_not_zero() -> None:
     assert "the computer is on the ground" in (profile.energy_mj.reason or "")
     assert profile.flight is not None
     assert value(profile.flight.seconds_lost) == 0
+
+
+@pytest.mark.parametrize(("shape", "known"), [((None, 8, 8, 3), True), ((1, None, None, 3), False)])
+def test_a_free_size_is_not_taken_for_one(shape: tuple[int | None, ...], known: bool) -> None:
+    make = GraphMaker((1, 8, 8, 3))
+    make.op("CONV_2D", "conv", (1, 8, 8, 4), weights=((4, 3, 3, 3),), macs=6912)
+    graph = make.graph()
+    source = replace(graph.tensors[graph.inputs[0].tensor], shape=shape)
+    at = graph.inputs[0].tensor
+    graph = replace(graph, tensors=(*graph.tensors[:at], source, *graph.tensors[at + 1 :]))
+    board = load_target("raspberry-pi-4")
+    profile, report = profile_graph(graph, board, "m"), check_graph(graph, board, "m")
+    for figure in (profile.latency_ms, profile.energy_mj, profile.peak_memory_bytes):
+        assert (figure.value is not None) == known
+        assert known or "?x?x3: time and memory depend on sizes" in (figure.reason or "")
+    assert ("free_sizes" in [one.rule for one in report.findings]) != known
+    assert (report.memory["ram_needed"].value is not None) == known
+    assert bool(memory_graph(graph, board, "m").notes) != known

@@ -16,6 +16,7 @@ from edgekit.profiling.compiled import (
     ram_bytes,
 )
 from edgekit.profiling.compilers import Compiled
+from edgekit.profiling.free_sizes import free_sizes
 from edgekit.profiling.memory.arena import live_bytes
 from edgekit.profiling.memory.need import Runtime, memory_need, runtime_of, scratch_of
 from edgekit.profiling.memory.offline import offline_offsets
@@ -87,6 +88,7 @@ def memory_graph(graph: Graph, target: Target, artifact: str) -> MemoryReport:
     )
     best = best_order(graph, planner=runtime.planner, scratch=scratch_of(graph, runtime))
     lower = best.peak_bytes < need.plan.peak_bytes
+    free = free_sizes(graph)
     return MemoryReport(
         artifact=artifact,
         target=target.name,
@@ -102,6 +104,7 @@ def memory_graph(graph: Graph, target: Target, artifact: str) -> MemoryReport:
         order_peak_bytes=best.peak_bytes,
         order_arena_bytes=best.arena_bytes,
         order_exact=best.exact,
+        notes=() if free is None else (f"{free}; planned as if they were 1",),
     )
 
 
