@@ -10,6 +10,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+_READABLE = 40  # words
+
 
 class EdgekitError(Exception):
     """Base of all errors that edgekit raises on purpose.
@@ -131,8 +133,10 @@ def nearest(word: str, allowed: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """A hint that names the nearest allowed word, if any, and all allowed words."""
+    """A hint that names the nearest allowed word, if any, and all others if they can be read."""
     words = sorted(allowed)
     close = nearest(word, words)
+    if close and len(words) > _READABLE:
+        return f"did you mean '{close}'?"
     start = f"did you mean '{close}'? " if close else ""
     return f"{start}allowed: {', '.join(words)}"

@@ -66,10 +66,16 @@ def command(
 
     `rank` answers which board to buy: those that fit first. It exits with 1 if none does.
     """
+    from edgekit.base.errors import InputError
     from edgekit.profiling.targets import all_targets, named_target
     from edgekit.report.targets import target_list, target_view
 
     output = Output(json=json, quiet=quiet, verbose=verbose)
+    ranked = (max_latency_ms, max_mj, max_kib, device_class, no_compile or None)
+    if action != "rank" and any(value is not None for value in ranked):
+        raise InputError("--max-..., --class and --no-compile are for 'rank'", where="targets")
+    if action == "list" and name is not None:
+        raise InputError(f"'list' lists all, not {name}", hint=f"edgekit targets show {name}")
     if action == "list":
         targets = all_targets()
         summaries = [

@@ -115,3 +115,23 @@ def test_only_one_class_and_none_that_fits(
     assert {one["verdict"] for one in found} <= {"over", "unknown"}
     assert run(["targets", "rank", vww, "--class", "mcu"]) == 0
     assert "targets fit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["list", "pixel-3"], "'list' lists all, not pixel-3"),
+        (["list", "--max-mj", "5"], "are for 'rank'"),
+        (["show", "pixel-3", "--no-compile"], "are for 'rank'"),
+    ],
+)
+def test_what_an_action_does_not_take_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["targets", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_near_name_is_not_lost_among_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["targets", "show", "corl-usb"]) == 2
+    assert capsys.readouterr().err.endswith("did you mean 'coral-usb'?\n")
