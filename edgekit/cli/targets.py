@@ -85,6 +85,9 @@ def command(
                 "device_class": target.device_class,
                 "formats": list(target.runtime.formats),
                 "precisions": list(target.precisions),
+                "median_error_pct": {
+                    name: error.median_pct for name, error in (target.error or {}).items()
+                },
             }
             for target in targets
         ]

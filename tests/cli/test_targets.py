@@ -135,3 +135,11 @@ def test_what_an_action_does_not_take_is_refused(
 def test_a_near_name_is_not_lost_among_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["targets", "show", "corl-usb"]) == 2
     assert capsys.readouterr().err.endswith("did you mean 'coral-usb'?\n")
+
+
+def test_the_list_as_json_has_the_errors_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["targets", "--json"]) == 0
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["targets"]}
+    errors = load_target("pixel-3").error or {}
+    assert found["pixel-3"]["median_error_pct"] == {n: e.median_pct for n, e in errors.items()}
+    assert found["gap9"]["median_error_pct"] == {}
