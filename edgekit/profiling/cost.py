@@ -30,7 +30,6 @@ _US = 1e-6
 _GIGA = 1e9
 _SMALL_KERNEL = 9  # taps
 _LANES = 64
-_BLOCK = 32
 _ONE_CORE = Cores()
 _FLOAT_BITS = 32
 _COPY_VALUES = 4  # take as long as to begin a copy: chosen, boards that ran ResNets tell
@@ -42,8 +41,8 @@ _ALIKE: dict[Term, Term] = {  # where the special kernel has no rate of its own
 # These take values from one lane of a vector to another: another order or start.
 _REORDERING = frozenset({"TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V"})
 # In place of a class's own rate.
-_OF_ALL: frozenset[Term] = frozenset({"lane_mac", "block_mac", "tile_mac"})
-_BLOCKED: frozenset[OpClass] = frozenset({"conv", "pointwise", "dense"})
+_OF_ALL: frozenset[Term] = frozenset({"lane_mac", "tile_mac", "pipeline_cycle"})
+_TILED: frozenset[OpClass] = frozenset({"conv", "pointwise", "dense"})
 _OUTPUTS: dict[OpClass, Term] = {
     "conv": "conv_output",
     "pointwise": "pointwise_output",
@@ -80,6 +79,7 @@ def kernel_terms(
     work: Work,
     *,
     switched: bool = False,
+    cycles: float = 0.0,
     resident_bytes: int | None = None,
     cores: Cores | None = None,
 ) -> dict[Term, float]:
@@ -90,6 +90,7 @@ def kernel_terms(
     Args:
         work: the operator's load.
         switched: whether its network is loaded part by part.
+        cycles: of a pipeline, from image to image, that the operator stands for.
         resident_bytes: the largest activation that the processor keeps on the chip; None: unknown.
         cores: that share a product; None: one.
     """
@@ -109,12 +110,12 @@ def kernel_terms(
         terms["patch_row"] = float(work.gemm.m * work.gemm.groups * work.gemm.kernel_rows)
     if work.macs:
         terms["lane_mac"] = float(_lane_macs(work))
-    if work.macs and work.kind in _BLOCKED:
-        terms["block_mac"] = float(_block_macs(work))
+    if work.macs and work.kind in _TILED:
         terms["tile_mac"] = float(_tile_macs(work, cores or _ONE_CORE))
     if switched:
         terms["switched_op"] = 1.0
-        terms["switched_byte"] = float(work.activation_bytes)
+    if cycles:
+        terms["pipeline_cycle"] = cycles
     if work.kind in ("elementwise", "data"):
         terms["vector_byte"] = float(work.activation_bytes)
     if work.kind in ("pool", "reduce", "activation"):
@@ -148,18 +149,6 @@ def _lane_macs(work: Work) -> int:
     return inputs * outputs * gemm.m * gemm.groups
 
 
-def _block_macs(work: Work) -> int:
-    """Multiply-accumulates with idle ones, where channels come in blocks, tap by tap of a kernel.
-
-    The groups of a convolution have blocks of their own.
-    """
-    gemm = work.gemm
-    if gemm is None:
-        return work.macs
-    inputs = rounded_up(math.ceil(gemm.k / gemm.taps), _BLOCK)
-    return gemm.taps * inputs * rounded_up(gemm.n, _BLOCK) * gemm.m * gemm.groups
-
-
 def _tile_macs(work: Work, cores: Cores) -> int:
     if work.gemm is None:
         return work.macs
@@ -190,6 +179,7 @@ def op_time(
     streamed_share: float = 0.0,
     factor: float = 1.0,
     switched: bool = False,
+    cycles: float = 0.0,
 ) -> OpTime:
     """Time of one operator on one processor.
 
@@ -201,11 +191,16 @@ def op_time(
         streamed_share: share of the weights that do not fit the processor's parameter cache.
         factor: of a table of kernels, on what the costs say; waiting for the memory is in it.
         switched: whether its network is loaded part by part.
+        cycles: of a pipeline, from image to image, that it stands for.
     """
     if work.free:
         return OpTime(0.0, 0.0, 0.0)
     terms = kernel_terms(
-        work, switched=switched, resident_bytes=processor.resident_bytes, cores=costs.cores
+        work,
+        switched=switched,
+        cycles=cycles,
+        resident_bytes=processor.resident_bytes,
+        cores=costs.cores,
     )
     extrapolated = None
     arithmetic = 0.0

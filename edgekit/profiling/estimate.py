@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from edgekit.graph.types import Graph, Port
 from edgekit.profiling.cost import OpTime, crossing_seconds, op_time
+from edgekit.profiling.dataflow import layer_cycles, switches, waiting_bytes
 from edgekit.profiling.edgetpu_cache import PROGRAM_BYTES, parameter_cache
 from edgekit.profiling.kernels.factors import factors
-from edgekit.profiling.placement import COMPILED, OpPlacement
+from edgekit.profiling.placement import COMPILED, OpPlacement, crossing_tensors
 from edgekit.profiling.rules.edgetpu import RULES as EDGETPU
 from edgekit.profiling.view import GraphView
 from edgekit.profiling.work import Work
@@ -70,6 +71,11 @@ def estimate(
             return f"no measurements of {work.precision} on this target's {place.where}"
     shares = _streamed_shares(view, loads, placed, processors)
     parts = {name for name, one in processors.items() if switches(loads, placed, one)}
+    cycles = {
+        index: amount
+        for one in processors.values()
+        for index, amount in layer_cycles(view.graph, loads, placed, one).items()
+    }
     charged_by = [
         charged_costs(processors[place.where or ""], work.precision, target)
         for work, place in zip(loads, placed, strict=True)
@@ -77,7 +83,9 @@ def estimate(
     by_shape = factors(view, loads, [costs.kernels for costs in charged_by])
     busy: dict[str, float] = defaultdict(float)
     times = []
-    for work, place, costs, factor in zip(loads, placed, charged_by, by_shape, strict=True):
+    for index, (work, place, costs, factor) in enumerate(
+        zip(loads, placed, charged_by, by_shape, strict=True)
+    ):
         processor = processors[place.where or ""]
         time = op_time(
             work,
@@ -87,12 +95,13 @@ def estimate(
             streamed_share=shares.get(processor.name, 0.0),
             factor=factor.value,
             switched=processor.name in parts,
+            cycles=cycles.get(index, 0.0),
         )
         if factor.extrapolated is not None:
             time = replace(time, extrapolated=factor.extrapolated)
         times.append(time)
         busy[processor.name] += time.seconds
-    crossing = _crossings(view.graph, placed, processors, busy)
+    crossing = _crossings(view.graph, loads, placed, processors, busy)
     used = {
         place.where
         for work, place in zip(loads, placed, strict=True)
@@ -121,7 +130,7 @@ def inference_terms(graph: Graph) -> dict[Term, float]:
     """What a network has once an inference, by the name of the term.
 
     Runtimes bring the values that it takes into the order of their kernels, and those that it gives
-    back. Where each layer has multipliers of its own, all wait for the one that writes most.
+    back.
     """
 
     def values(ports: Sequence[Port]) -> float:
@@ -131,10 +140,6 @@ def inference_terms(graph: Graph) -> dict[Term, float]:
         "inference": 1.0,
         "input_value": values(graph.inputs),
         "output_value": values(graph.outputs),
-        "widest_value": max(
-            (float(graph.tensors[op.outputs[0]].elements) for op in graph.ops if op.macs),
-            default=0.0,
-        ),
     }
 
 
@@ -182,29 +187,9 @@ def streamed_bytes(
     if processor.rules == EDGETPU.name:
         return parameter_cache(view, placed, processor.name, cache).streamed
     held = _weight_bytes(loads, placed, processor.name)
-    if processor.swaps:
+    if processor.pipeline:
         return held if switches(loads, placed, processor) else 0
     return max(0, held - cache)
-
-
-def switches(loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor) -> bool:
-    """Whether a processor loads a network part by part, because it cannot hold all of it.
-
-    A dataflow processor has memory, control and arithmetic for so many layers at once; its compiler
-    splits what needs more into contexts, which its runtime loads one after the other
-    (https://community.hailo.ai/t/multi-context-flow/8017). Each operator takes some of it beside
-    its weights. Attention, of which many layers wait for all values of others, is always split.
-    """
-    if not processor.swaps or processor.parameter_cache_bytes is None:
-        return False
-    own = [
-        work
-        for work, place in zip(loads, placed, strict=True)
-        if place.where == processor.name and not work.free
-    ]
-    held = sum(work.weight_bytes + processor.operator_bytes for work in own)
-    attention = any(work.kind == "matmul" and not work.weight_bytes for work in own)
-    return attention or held > processor.parameter_cache_bytes
 
 
 def _weight_bytes(loads: Sequence[Work], placed: Sequence[OpPlacement], processor: str) -> int:
@@ -216,48 +201,34 @@ def _weight_bytes(loads: Sequence[Work], placed: Sequence[OpPlacement], processo
     )
 
 
-def crossing_bytes(graph: Graph, placed: Sequence[OpPlacement], processor: Processor) -> int:
+def crossing_bytes(
+    graph: Graph, loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
+) -> int:
     """Bytes that cross the link of a processor in one inference: tensors, and its program."""
-    return sum(sum(one) for one in _crossing_sizes(graph, placed, processor))
+    return sum(sum(one) for one in _crossing_sizes(graph, loads, placed, processor))
 
 
 def _crossing_sizes(
-    graph: Graph, placed: Sequence[OpPlacement], processor: Processor
+    graph: Graph, loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
 ) -> tuple[list[int], list[int]]:
-    """Bytes of what goes into a processor, and of what comes out; see `_crossing_tensors`."""
+    """Bytes of what goes into a processor, and of what comes out; see `crossing_tensors`."""
     into, out = (
         [graph.tensors[index].bytes for index in tensors]
-        for tensors in _crossing_tensors(graph, placed, processor.name)
+        for tensors in crossing_tensors(graph, placed, processor.name)
     )
     if processor.rules == EDGETPU.name and (into or out):
         into.append(PROGRAM_BYTES)
-    if processor.swaps:  # layers of a pipeline: the next image comes while this one is computed
-        into = []
-    return into, out
-
-
-def _crossing_tensors(
-    graph: Graph, placed: Sequence[OpPlacement], processor: str
-) -> tuple[set[int], set[int]]:
-    """Tensors that go into a processor, and those that come out: each crosses once a direction."""
-    inside = {
-        index
-        for op, where in zip(graph.ops, placed, strict=True)
-        if where.where == processor
-        for index in op.outputs
-    }
-    into: set[int] = set()
-    out = {port.tensor for port in graph.outputs} & inside
-    for op, where in zip(graph.ops, placed, strict=True):
-        if where.where == processor:
-            into.update(i for i in op.inputs if not graph.tensors[i].constant and i not in inside)
-        else:
-            out.update(inside.intersection(op.inputs))
+    if processor.pipeline:
+        if not switches(loads, placed, processor):
+            return [], []  # while the pipeline computes: see `layer_cycles`
+        waiting = waiting_bytes(graph, loads, placed, processor)
+        return [*into, waiting], [*out, waiting]
     return into, out
 
 
 def _crossings(
     graph: Graph,
+    loads: Sequence[Work],
     placed: Sequence[OpPlacement],
     processors: Mapping[str, Processor],
     busy: dict[str, float],
@@ -267,7 +238,7 @@ def _crossings(
     for name, processor in processors.items():
         if processor.link is None:
             continue
-        for sizes in _crossing_sizes(graph, placed, processor):
+        for sizes in _crossing_sizes(graph, loads, placed, processor):
             seconds = crossing_seconds(sum(sizes), processor)
             busy[name] += seconds
             total += seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekit.graph.types import Op
+from edgekit.graph.types import Graph, Op
 from edgekit.profiling.links import WEIGHTED
 from edgekit.profiling.partition import first_subgraph
 from edgekit.profiling.rules import RULE_SETS, OpView, RuleSet
@@ -124,3 +124,23 @@ def _place(target: Target, findings: Sequence[list[Finding]]) -> OpPlacement:
 
 def _marked(findings: Sequence[Finding], severity: Severity) -> tuple[Finding, ...]:
     return tuple(found.model_copy(update={"severity": severity}) for found in findings)
+
+
+def crossing_tensors(
+    graph: Graph, placed: Sequence[OpPlacement], processor: str
+) -> tuple[set[int], set[int]]:
+    """Tensors that go into a processor, and those that come out: each crosses once a direction."""
+    inside = {
+        index
+        for op, where in zip(graph.ops, placed, strict=True)
+        if where.where == processor
+        for index in op.outputs
+    }
+    into: set[int] = set()
+    out = {port.tensor for port in graph.outputs} & inside
+    for op, where in zip(graph.ops, placed, strict=True):
+        if where.where == processor:
+            into.update(i for i in op.inputs if not graph.tensors[i].constant and i not in inside)
+        else:
+            out.update(inside.intersection(op.inputs))
+    return into, out

@@ -41,7 +41,7 @@ Term = Literal[
     "depthwise_output",  # values that a depthwise convolution writes
     "dense_output",  # values that a dense layer writes
     "lane_mac",  # multiply-accumulates of a 64 x 64 array, those of idle lanes too, for all "mac."
-    "block_mac",  # of blocks of 32 inputs by 32 outputs, those of idle lanes too, where weights are
+    "pipeline_cycle",  # from image to image, where all layers compute at once
     "tile_mac",  # of tiles that threads take of a product, those of waiting threads too
     "activation_byte",  # read or written
     "vector_byte",  # read or written by elementwise operators and those that only move data
@@ -52,10 +52,8 @@ Term = Literal[
     "statistic_op",  # one operator of whose inputs many make each output: means, softmax
     "op",  # one operator
     "switched_op",  # one operator of a network that is loaded part by part
-    "switched_byte",  # read or written by one
     "input_value",  # of the network's inputs, once an inference
     "output_value",  # of its outputs
-    "widest_value",  # of the largest output of its convolutions and products, once an inference
     "inference",  # one inference
 ]
 """What the time of kernels is proportional to."""
@@ -124,6 +122,24 @@ class SystolicArray(Document):
     dataflow: Literal["weight_stationary"] = "weight_stationary"
 
 
+class Pipeline(Document):
+    """A processor whose layers compute at once, each with a share of it.
+
+    What it cannot hold of a network, it loads part by part: with weights beyond its parameter
+    cache, or with attention, all weights are streamed.
+    """
+
+    layers: int = Field(ge=1, description="most that it holds: each has a controller of its own")
+    macs: float = Field(
+        gt=0, description="multiply-accumulates a cycle that its compiler makes of all of it"
+    )
+    values: float = Field(gt=0, description="that one layer writes a cycle")
+    port_values: float = Field(gt=0, description="that come in a cycle, or go out")
+    operator_bytes: int = Field(
+        0, ge=0, description="what each operator takes of the parameter cache beside its weights"
+    )
+
+
 class Link(Document):
     """The connection that tensors cross to reach a processor and to come back."""
 
@@ -150,18 +166,17 @@ class Processor(Document):
     parameter_cache_bytes: int | None = Field(
         None, ge=0, description="weights beyond it are streamed over the link at every inference"
     )
-    swaps: bool = Field(
-        False,
-        description="with weights beyond the cache, or with attention, all are streamed: it loads "
-        "part by part",
-    )
+    pipeline: Pipeline | None = None
     resident_bytes: int | None = Field(
         None, gt=0, description="the largest activation that it keeps on the chip"
     )
-    operator_bytes: int = Field(
-        0, ge=0, description="what each operator takes of the parameter cache beside its weights"
-    )
     link: Link | None = None
+
+    @model_validator(mode="after")
+    def _pipeline_holds_so_much(self) -> Processor:
+        if self.pipeline and not self.parameter_cache_bytes:
+            raise ValueError("a pipeline needs parameter_cache_bytes")
+        return self
 
 
 class MemorySpec(Document):

@@ -256,12 +256,11 @@ def test_what_is_streamed_is_charged_over_the_link() -> None:
 def test_the_program_crosses_the_link_with_the_tensors(shared: Path) -> None:
     make = GraphMaker((1, 256))
     make.op("FULLY_CONNECTED", "dense", (1, 64), weights=((64, 256),), macs=1 << 14)
-    graph = make.graph()
-    placed = place(GraphView(graph), CORAL)
-    assert crossing_bytes(graph, placed, CORAL.processors[0]) == 256 + 64 + PROGRAM_BYTES
-    small = small_cnn("float32").graph()  # nothing is mapped
-    placed = place(GraphView(small), CORAL)
-    assert crossing_bytes(small, placed, CORAL.processors[0]) == 0
+    nothing_mapped = small_cnn("float32").graph()
+    for graph, crossing in ((make.graph(), 256 + 64 + PROGRAM_BYTES), (nothing_mapped, 0)):
+        view = GraphView(graph)
+        loads, placed = list(works(view)), place(view, CORAL)
+        assert crossing_bytes(graph, loads, placed, CORAL.processors[0]) == crossing
     whole = [
         int(row["instr_bytes_exec"])
         for row in rows(shared, "edgetpu_partition.csv")

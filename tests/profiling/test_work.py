@@ -54,7 +54,6 @@ def test_the_terms_of_a_convolution() -> None:
         "patch": 8 * 8 * (100 + 5 * 4),
         "patch_row": 8 * 8 * 5,
         "lane_mac": 8 * 8 * 128 * 64,
-        "block_mac": 8 * 8 * 25 * 32 * 32,
         "tile_mac": 8 * 8 * 16 * 100,
         "conv_output": 8 * 8 * 16,
         "activation_byte": 16 * 16 * 4 + 8 * 8 * 16,

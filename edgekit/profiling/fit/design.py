@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.profiling.cost import kernel_terms
-from edgekit.profiling.estimate import crossing_bytes, inference_terms, streamed_bytes, switches
+from edgekit.profiling.dataflow import layer_cycles, switches
+from edgekit.profiling.estimate import crossing_bytes, inference_terms, streamed_bytes
 from edgekit.profiling.fit.fitted import with_costs
 from edgekit.profiling.fit.least_squares import non_negative
 from edgekit.profiling.fit.parameters import Parameter, ParameterSet
@@ -225,18 +226,24 @@ def _amounts(measured: Sample, target: Target, spec: FitSpec) -> Mapping[Paramet
     totals: dict[Parameter, float] = defaultdict(float)
     totals.update(inference_terms(measured.view.graph).items())
     hardware = next(p for p in target.processors if p.name == spec.processor)
-    switched = switches(measured.loads, measured.placed, hardware)
-    for work, where in zip(measured.loads, measured.placed, strict=True):
+    graph, loads, placed = measured.view.graph, measured.loads, measured.placed
+    switched = switches(loads, placed, hardware)
+    cycles = layer_cycles(graph, loads, placed, hardware)
+    for index, (work, where) in enumerate(zip(loads, placed, strict=True)):
         if where.where == spec.processor:
             terms = kernel_terms(
-                work, switched=switched, resident_bytes=hardware.resident_bytes, cores=cores
+                work,
+                switched=switched,
+                cycles=cycles.get(index, 0.0),
+                resident_bytes=hardware.resident_bytes,
+                cores=cores,
             )
             for name, amount in terms.items():
                 totals[name] += amount
     if hardware.link:
         totals["link"] = float(
-            streamed_bytes(measured.view, measured.loads, measured.placed, hardware)
-            + crossing_bytes(measured.view.graph, measured.placed, hardware)
+            streamed_bytes(measured.view, loads, placed, hardware)
+            + crossing_bytes(graph, loads, placed, hardware)
         )
     return totals
 

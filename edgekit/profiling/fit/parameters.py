@@ -203,28 +203,19 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
             (("lane_mac",), ("link",), ("inference",)), robust=True, own=("link", "inference")
         ),
     ),
-    # All layers at once, each with multipliers of its own that it passes its rows to (Hailo): all
-    # wait for the layer that writes most; channels come in blocks, and depthwise convolutions leave
-    # most lanes idle. Results and, of a network too large for that, all weights come over its link,
-    # images while the one before is computed; such a network is loaded part by part: that takes
-    # time by layer, and values wait in memory between the parts.
-    "array": (
+    # All layers at once, each in a part of the chip (Hailo): images come at the pace of a pipeline.
+    # A network too large for that is loaded part by part: its weights, and what parts leave for
+    # later ones, come over the link, and that takes time by layer. Products of two activations,
+    # one of which is loaded as weights first, cost many times those with weights.
+    "dataflow": (
         ParameterSet(
-            (
-                ("block_mac",),
-                _DEPTHWISE,
-                ("mac.matmul",),
-                ("switched_op",),
-                ("switched_byte",),
-                ("widest_value",),
-                ("link",),
-            ),
+            (("pipeline_cycle",), ("mac.matmul",), ("switched_op",), ("link",)),
             robust=True,
             repeats=_REPEATS,
         ),
-        ParameterSet((("block_mac",), _DEPTHWISE, ("switched_op",), ("link",)), robust=True),
-        ParameterSet((("block_mac",), _DEPTHWISE, ("link",)), robust=True),
-        ParameterSet((_ALL_MACS,)),
+        ParameterSet((("pipeline_cycle",), ("switched_op",), ("link",)), robust=True),
+        ParameterSet((("pipeline_cycle",), ("link",)), robust=True),
+        ParameterSet((("pipeline_cycle",),)),
     ),
     # A DPU computes from on-chip memory what it loads over the bus: bytes cost as much whatever
     # they are, and depthwise convolutions run on an engine of their own. Its sizes differ in the
