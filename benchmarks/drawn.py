@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 import detectors
 import mnasnet
@@ -20,12 +21,13 @@ _DECODED = r"(?: (?P<decoded>decoded))?"
 
 _NETWORKS: list[tuple[str, Callable[..., Graph]]] = [
     (rf"yolov8(?P<scale>[nsmlx])(?:[-_](?P<task>seg|pose))?{_SIZE}{_DECODED}", yolo.yolov8),
-    (rf"yolov10(?P<scale>[ns]){_SIZE}{_DECODED}", yolo.yolov10),
+    (rf"yolov10(?P<scale>[nsx]){_SIZE}{_DECODED}", yolo.yolov10),
     (rf"yolo(?:v)?11(?P<scale>[nsmlx]){_SIZE}", yolo.yolov11),
+    (rf"yolov9c{_SIZE}", yolo.yolov9c),
     (rf"yolov5(?P<scale>[nsml])(?:[-_](?P<task>seg))?{_SIZE}", yolo.yolov5),
     (rf"yolov5(?P<scale>[nsml])_(?P<act>relu){_SIZE}", yolo.yolov5),
     (rf"yolov5(?P<scale>[sm]) csp{_SIZE}", detectors.yolov5_csp),
-    (rf"yolox[-_](?P<scale>[sml])(?:_(?P<act>leaky))?{_SIZE}{_DECODED}", detectors.yolox),
+    (rf"yolox[-_](?P<scale>[sml]|s_wide)(?:_(?P<act>leaky))?{_SIZE}{_DECODED}", detectors.yolox),
     (rf"yolov7[-_]tiny{_SIZE}{_DECODED}", detectors.yolov7_tiny),
     (rf"yolov6n(?:_0\.2\.1)?{_SIZE}", detectors.yolov6n),
     (rf"yolov3_(?:416|gluon|gluon_416){_SIZE}", detectors.yolov3),
@@ -41,9 +43,14 @@ _NETWORKS: list[tuple[str, Callable[..., Graph]]] = [
     (rf"deeplabv3_plus_mobilenet{_SIZE}", segmenters.deeplab_plus_mobilenet),
     (rf"sesr_m5{_SIZE}", segmenters.sesr_m5),
     (rf"dncnn{_SIDES}x(?P<channels>\d) (?P<depth>\d+)", segmenters.dncnn),
+    (rf"espcn_x(?P<factor>\d){_SIDES}", segmenters.espcn),
+    (rf"zero_dce_pp{_SIDES}", segmenters.zero_dce),
     (rf"midas{_SIZE}", segmenters.midas_small),
     (rf"MnasNet-A1 dm(?P<alpha>[\d.]+){_SIZE}", mnasnet.mnasnet_a1),
-    (r"(?:vit|deit)_(?P<size>tiny|small|base)(?: (?P<patch>\d+))?", transformers.vit),
+    (r"(?:vit|deit)_(?P<size>tiny|small|base)(?: (?P<patch>\d+)|_(?P<norm>bn))?", transformers.vit),
+    (r"clip_vit_b_(?P<patch>\d+)_image_encoder", transformers.clip_image),
+    (r"tinyclip_vit_61m_(?P<patch>32)_text_29m_laion400m_image_encoder",
+     partial(transformers.clip_image, width="640")),
     (r"convnext_tiny", transformers.convnext_tiny),
     (rf"mobile_vit{_SIZE}", transformers.mobilevit_small),
     (r"efficientformer(?:_l1)?", transformers.efficientformer_l1),
@@ -56,6 +63,7 @@ _NETWORKS: list[tuple[str, Callable[..., Graph]]] = [
     (rf"face_det_lite{_SIDES}", vision.face_det_lite),
     (rf"foot_track_net{_SIDES}", vision.foot_track_net),
     (r"resnet50-v2-7", vision.resnet50_v2),
+    (rf"face_attr_resnet_v1_18{_SIDES}", vision.face_attributes),
     (r"resnext26_32x4d", vision.resnext26),
     (r"repvgg_a0_person_reid_(?P<embedding>\d+)", vision.repvgg_a0_person),
     (r"arcface_r50", vision.arcface_r50),

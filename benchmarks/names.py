@@ -67,9 +67,9 @@ _AI_HUB_NAMES = {
     "face_det_lite": "face_det_lite 480x640", "foot_track_net": "foot_track_net 480x640",
     "hrnet_pose": "hrnet_pose 256x192",
 }  # fmt: skip
-# Zoos whose names of detectors leave out the size of the input.
+# Zoos whose names of detectors and the like leave out the size of the input.
 _UNSIZED = re.compile(r"Hailo Model Zoo|rknn_model_zoo")
-_DETECTOR = re.compile(r"(?:tiny_)?yolo.*|fcn8.*")
+_DETECTOR = re.compile(r"(?:tiny_)?yolo.*|fcn8.*|face_attr.*|zero_dce_pp|espcn_x\d")
 _HAILO_NAMES = {
     "yolov5s": "yolov5s csp", "yolov5m": "yolov5m csp",
 }  # fmt: skip

@@ -213,6 +213,35 @@ def dncnn(height: str, width: str, channels: str, depth: str) -> Graph:
     return net.graph(net.add(net.conv(x, int(channels), act="linear"), image))
 
 
+def espcn(height: str, width: str, factor: str) -> Graph:
+    """ESPCN (Shi et al. 2016): a larger image of one channel."""
+    net = Layers()
+    x = net.conv(net.conv(net.input(int(height), int(width), 1), 64, 5), 32)
+    x = net.conv(x, int(factor) ** 2, act="linear")
+    return net.graph(net.to_space(x, int(factor)))
+
+
+def zero_dce(height: str, width: str) -> Graph:
+    """Zero-DCE++ (Li et al. 2021) at full size: a curve a pixel, applied eight times."""
+    net = Layers()
+    image = net.input(int(height), int(width), 3)
+
+    def separable(x: int, filters: int = 32) -> int:
+        return net.conv(net.depthwise(x, act="linear"), filters, 1)
+
+    kept = [separable(image)]
+    for _ in range(3):
+        kept.append(separable(kept[-1]))
+    x = kept.pop()
+    while len(kept) > 1:
+        x = separable(net.concat([kept.pop(), x]))
+    curve = net.act(separable(net.concat([kept.pop(), x]), 3), "tanh")
+    x = image
+    for _ in range(8):
+        x = net.add(x, net.mul(curve, net.add(net.mul(x, x), x)))
+    return net.graph(x)
+
+
 def midas_small(size: str) -> Graph:
     """MiDaS 2.1 small (Ranftl et al. 2020): EfficientNet-Lite3's stages and a decoder."""
     net = Layers()

@@ -30,25 +30,48 @@ def _self_attention(net: Layers, x: int, heads: int) -> int:
     return net.dense(_attended(net, *parts), width)
 
 
-def _encoder(net: Layers, x: int, heads: int, hidden: int, act: str = "gelu") -> int:
-    """A block that normalizes first (Dosovitskiy et al. 2021)."""
-    x = net.add(x, _self_attention(net, net.norm(x), heads))
-    inner = net.dense(net.norm(x), hidden, act)
-    return net.add(x, net.dense(inner, net.channels(x)))
+def _encoder(net: Layers, x: int, heads: int, act: str = "gelu", *, folded: bool = False) -> int:
+    """A block that normalizes first (Dosovitskiy et al. 2021); `folded`: with batch statistics."""
+
+    def normal(x: int) -> int:
+        return x if folded else net.norm(x)
+
+    width = net.channels(x)
+    x = net.add(x, _self_attention(net, normal(x), heads))
+    return net.add(x, net.dense(net.dense(normal(x), 4 * width, act), width))
 
 
-def vit(size: str, patch: str = "16") -> Graph:
-    """ViT and DeiT (Dosovitskiy et al. 2021, Touvron et al. 2021): tiny, small, base at 224."""
+def _patches(net: Layers, pixels: int, patch: int, width: int) -> int:
+    """Squares of an image and a token for all of it, each with its position added."""
+    side = pixels // patch
+    x = net.conv(net.input(pixels, pixels, 3), width, patch, patch)
+    x = net.reshape(x, side**2, width)
+    x = net.concat([net.slice(x, 1, width), x], axis=1)
+    return net.shift(x, *net.shape(x))
+
+
+def vit(size: str, patch: str = "16", norm: str = "") -> Graph:
+    """ViT and DeiT (Dosovitskiy et al. 2021, Touvron et al. 2021): tiny, small, base at 224.
+
+    With `norm` "bn" batch normalization stands for that of layers, and folds away.
+    """
     net = Layers("linear")
     width, heads = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}[size]
-    x = net.conv(net.input(224, 224, 3), width, int(patch), int(patch))
-    x = net.reshape(x, (224 // int(patch)) ** 2, width)
-    x = net.concat([net.slice(x, 1, width), x], axis=1)
-    x = net.shift(x, *net.shape(x))
+    x = _patches(net, 224, int(patch), width)
     for _ in range(12):
-        x = _encoder(net, x, heads, 4 * width)
-    first = net.reshape(net.slice(net.norm(x), 1, width), width)
-    return net.graph(net.dense(first, 1000))
+        x = _encoder(net, x, heads, folded=bool(norm))
+    x = x if norm else net.norm(x)
+    return net.graph(net.dense(net.reshape(net.slice(x, 1, width), width), 1000))
+
+
+def clip_image(patch: str, width: str = "768") -> Graph:
+    """CLIP's ViT for images (Radford et al. 2021), and TinyCLIP's of another width."""
+    net = Layers("linear")
+    x = net.norm(_patches(net, 224, int(patch), int(width)))
+    for _ in range(12):
+        x = _encoder(net, x, int(width) // 64, "silu")
+    x = net.norm(net.slice(x, 1, int(width)))
+    return net.graph(net.dense(x, 512, bias=False))
 
 
 def convnext_tiny() -> Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layers import Layers
-from segmenters import basic, bottleneck
+from segmenters import basic, bottleneck, resnet18_stages
 
 from edgekit.graph.types import Graph
 
@@ -155,6 +155,13 @@ def resnext26() -> Graph:
             short = x if index else net.conv(x, 2 * width, 1, stride, "linear")
             x = net.add(short, inner)
     return net.classifier(x)
+
+
+def face_attributes(height: str, width: str) -> Graph:
+    """ResNet-18 (He et al. 2016) with two answers for each of forty attributes of a face."""
+    net = Layers()
+    *_, x = resnet18_stages(net, net.input(int(height), int(width), 3))
+    return net.classifier(x, 80)
 
 
 def repvgg_a0_person(embedding: str) -> Graph:

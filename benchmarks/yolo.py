@@ -14,7 +14,7 @@ _SCALES = {  # depth, width, most channels (ultralytics)
     "v11": {"n": (0.5, 0.25, 1024), "s": (0.5, 0.5, 1024), "m": (0.5, 1.0, 512),
             "l": (1.0, 1.0, 512), "x": (1.0, 1.5, 512)},
     "v5": {"n": (0.33, 0.25, 1024), "s": (0.33, 0.5, 1024), "m": (0.67, 0.75, 1024),
-           "l": (1.0, 1.0, 1024)},
+           "l": (1.0, 1.0, 1024), "s_wide": (0.33, 0.75, 1024)},
 }  # fmt: skip
 _CLASSES = 80
 _MASKS = 32
@@ -171,7 +171,7 @@ def _extra(net: Layers, levels: Sequence[int], task: str, wide: Widths) -> list[
 
 
 def yolov10(scale: str, size: str, decoded: str = "") -> Graph:
-    """YOLOv10 (Wang et al. 2024): n and s, with the one-to-one head alone."""
+    """YOLOv10 (Wang et al. 2024): n, s and x, with the one-to-one head alone."""
     net = Layers("silu")
     wide, deep = scaled("v8", scale)
 
@@ -181,20 +181,24 @@ def yolov10(scale: str, size: str, decoded: str = "") -> Graph:
 
     def inverted(x: int) -> int:  # CIB, with its kernel of 7 and of 3 as one
         filters = net.channels(x)
-        inner = net.depthwise(net.conv(net.depthwise(x), 2 * filters, 1), 7)
+        kernel = 3 if scale == "x" else 7
+        inner = net.depthwise(net.conv(net.depthwise(x), 2 * filters, 1), kernel)
         return net.add(x, net.depthwise(net.conv(inner, filters, 1), 3))
 
     x = net.conv(net.conv(net.input(int(size), int(size), 3), wide(64), 3, 2), wide(128), 3, 2)
+    last = None if scale == "n" else inverted
+    others = inverted if scale == "x" else None
     x = _c2f(net, x, wide(128), deep(3), shortcut=True)
     small = _c2f(net, net.conv(x, wide(256), 3, 2), wide(256), deep(6), shortcut=True)
-    middle = _c2f(net, down(small, wide(512)), wide(512), deep(6), shortcut=True)
-    inner = inverted if scale == "s" else None
-    x = _c2f(net, down(middle, wide(1024)), wide(1024), deep(3), shortcut=True, inner=inner)
+    x = down(small, wide(512))
+    middle = _c2f(net, x, wide(512), deep(6), shortcut=True, inner=others)
+    x = _c2f(net, down(middle, wide(1024)), wide(1024), deep(3), shortcut=True, inner=last)
     large = _psa(net, pyramid(net, x, wide(1024), (5, 5, 5), chained=True), 1)
-    middle = _c2f(net, net.concat([net.upsample(large), middle]), wide(512), deep(3))
+    joined = net.concat([net.upsample(large), middle])
+    middle = _c2f(net, joined, wide(512), deep(3), inner=others)
     small = _c2f(net, net.concat([net.upsample(middle), small]), wide(256), deep(3))
     joined = net.concat([net.conv(small, wide(256), 3, 2), middle])
-    middle = _c2f(net, joined, wide(512), deep(3))
+    middle = _c2f(net, joined, wide(512), deep(3), inner=others)
     joined = net.concat([down(middle, wide(512)), large])
     levels = [small, middle, _c2f(net, joined, wide(1024), deep(3), inner=inverted)]
     return net.graph(*_ends(net, _predictions(net, levels, light=True), decoded=bool(decoded)))
@@ -228,6 +232,33 @@ def yolov11(scale: str, size: str) -> Graph:
     joined = net.concat([net.conv(middle, wide(512), 3, 2), large])
     levels = [small, middle, block(joined, 1024, nested=True)]
     return net.graph(*_ends(net, _predictions(net, levels, light=True), decoded=False))
+
+
+def yolov9c(size: str) -> Graph:
+    """YOLOv9-C (Wang et al. 2024) without its auxiliary branch."""
+    net = Layers("silu")
+
+    def block(x: int, filters: int, width: int) -> int:  # RepNCSPELAN4
+        parts = net.split(net.conv(x, width, 1), 2)
+        for _ in range(2):
+            parts.append(net.conv(_c3(net, parts[-1], width // 2, 1, kernel=3), width // 2))
+        return net.conv(net.concat(parts), filters, 1)
+
+    def down(x: int) -> int:  # ADown
+        half = net.channels(x) // 2
+        first, second = net.split(net.pool(x, 2, 1, "AVERAGE"), 2)
+        return net.concat([net.conv(first, half, 3, 2), net.conv(net.pool(second, 3), half, 1)])
+
+    x = net.conv(net.conv(net.input(int(size), int(size), 3), 64, 3, 2), 128, 3, 2)
+    small = block(down(block(x, 256, 128)), 512, 256)
+    middle = block(down(small), 512, 512)
+    large = pyramid(net, block(down(middle), 512, 512), 512, (5, 5, 5), chained=True)
+    middle = block(net.concat([net.upsample(large), middle]), 512, 512)
+    small = block(net.concat([net.upsample(middle), small]), 256, 256)
+    middle = block(net.concat([down(small), middle]), 512, 512)
+    large = block(net.concat([down(middle), large]), 512, 512)
+    heads = _predictions(net, [small, middle, large], light=False)
+    return net.graph(*_ends(net, heads, decoded=False))
 
 
 def yolov5(scale: str, size: str, task: str = "", act: str = "silu") -> Graph:

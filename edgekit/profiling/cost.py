@@ -114,6 +114,8 @@ def kernel_terms(
         terms["tile_mac"] = float(_tile_macs(work, cores or _ONE_CORE))
     if switched:
         terms["switched_op"] = 1.0
+        if work.kind == "normalization":
+            terms["switched_norm"] = 1.0
     if cycles:
         terms["pipeline_cycle"] = cycles
     if work.kind in ("elementwise", "data"):

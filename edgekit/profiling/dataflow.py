@@ -7,7 +7,8 @@ Besides, no layer writes more than so many values a cycle, and images and result
 
 A network that the chip cannot hold is split into contexts, which the runtime loads one after the
 other (https://community.hailo.ai/t/multi-context-flow/8017): weights come over the link at every
-inference, and what one context leaves for later ones waits in the host's memory.
+inference, and what one context leaves for later ones waits in the host's memory. A normalization of
+layers waits for all values of a place, which takes as long as many other operators.
 
 A Hailo-8 has eight clusters; one has 16 layer controllers and 64 units of arithmetic, as the shares
 in its compiler's logs tell (hailo-ai/Hailo-Application-Code-Examples, issue 280, whose Hailo-8L has
@@ -34,7 +35,9 @@ def switches(loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Pr
     Attention, of which many layers wait for all values of others, is always split.
     """
     shares = _held_shares(loads, placed, processor)
-    attention = any(_attends(loads[index]) for index in shares)
+    attention = any(
+        loads[index].kind == "matmul" and not loads[index].weight_bytes for index in shares
+    )
     return attention or sum(shares.values()) > 1
 
 
@@ -48,7 +51,7 @@ def layer_cycles(
     lanes = {
         index: _lane_macs(loads[index])
         for index in _held_shares(loads, placed, processor)
-        if loads[index].macs and not _attends(loads[index])
+        if loads[index].macs
     }
     if not lanes or switches(loads, placed, processor):
         return {index: macs / pipeline.macs for index, macs in lanes.items()}
@@ -93,10 +96,6 @@ def _held_shares(
         for index, (work, place) in enumerate(zip(loads, placed, strict=True))
         if place.where == processor.name and not work.free
     }
-
-
-def _attends(work: Work) -> bool:
-    return work.kind == "matmul" and not work.weight_bytes
 
 
 def _least_share(work: Work, processor: Processor) -> float:

@@ -188,7 +188,8 @@ def streamed_bytes(
         return parameter_cache(view, placed, processor.name, cache).streamed
     held = _weight_bytes(loads, placed, processor.name)
     if processor.pipeline:
-        return held if switches(loads, placed, processor) else 0
+        share = processor.pipeline.streamed_share
+        return round(share * held) if switches(loads, placed, processor) else 0
     return max(0, held - cache)
 
 

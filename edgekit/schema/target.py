@@ -52,6 +52,7 @@ Term = Literal[
     "statistic_op",  # one operator of whose inputs many make each output: means, softmax
     "op",  # one operator
     "switched_op",  # one operator of a network that is loaded part by part
+    "switched_norm",  # one layer normalization of such a network
     "input_value",  # of the network's inputs, once an inference
     "output_value",  # of its outputs
     "inference",  # one inference
@@ -135,6 +136,9 @@ class Pipeline(Document):
     )
     values: float = Field(gt=0, description="that one layer writes a cycle")
     port_values: float = Field(gt=0, description="that come in a cycle, or go out")
+    streamed_share: float = Field(
+        1.0, gt=0, le=1, description="of weights' bytes that the link carries, compressed"
+    )
     operator_bytes: int = Field(
         0, ge=0, description="what each operator takes of the parameter cache beside its weights"
     )

@@ -78,16 +78,19 @@ def test_an_array_spends_as_much_on_idle_lanes(kind: str, gemm: Gemm | None, lan
 
 
 def test_a_layer_of_a_pipeline_costs_its_cycles_in_place_of_its_products() -> None:
-    costs = KernelCosts(origin="assumed", ns={"pipeline_cycle": 2.5, "mac.matmul": 3.0})
+    costs = KernelCosts(origin="assumed", ns={"pipeline_cycle": 2.5, "mac.conv": 3.0})
     layer = op_time(work(), CPU, costs, MEMORY, cycles=40.0)
     assert layer.kernel == pytest.approx(40 * 2.5e-9)
     assert "pipeline_cycle" not in kernel_terms(work())
-    assert op_time(work("matmul"), CPU, costs, MEMORY).kernel == pytest.approx(3000e-9)
+    assert op_time(work(), CPU, costs, MEMORY).kernel == pytest.approx(3000e-9)
 
 
 def test_a_network_that_is_loaded_part_by_part_costs_by_operator() -> None:
-    assert kernel_terms(work(), switched=True)["switched_op"] == 1
-    assert "switched_op" not in kernel_terms(work())
+    terms = kernel_terms(work(), switched=True)
+    assert terms["switched_op"] == 1
+    assert "switched_norm" not in terms
+    assert kernel_terms(work("normalization", 0), switched=True)["switched_norm"] == 1
+    assert not {"switched_op", "switched_norm"} & kernel_terms(work("normalization", 0)).keys()
     costs = KernelCosts(origin="assumed", ns={"mac.conv": 0.1, "switched_op": 300.0})
     whole, parts = (op_time(work(), CPU, costs, MEMORY, switched=one) for one in (False, True))
     assert parts.seconds - whole.seconds == pytest.approx(300e-9)

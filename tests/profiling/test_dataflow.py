@@ -27,7 +27,9 @@ def accelerator(cache: int, **pipeline: Any) -> Target:
     assert first.pipeline is not None
     update = {
         "parameter_cache_bytes": cache,
-        "pipeline": first.pipeline.model_copy(update={"operator_bytes": 0, **pipeline}),
+        "pipeline": first.pipeline.model_copy(
+            update={"operator_bytes": 0, "streamed_share": 1.0, **pipeline}
+        ),
     }
     return HAILO.model_copy(update={"processors": (first.model_copy(update=update), *rest)})
 
@@ -62,6 +64,10 @@ def test_what_the_chip_cannot_hold_is_streamed_whole(each: int, beyond: int) -> 
     npu = target.processors[0]
     assert switches(loads, placed, npu) is bool(beyond)
     assert streamed_bytes(view, loads, placed, npu) == beyond * held
+    assert npu.pipeline is not None
+    half = npu.pipeline.model_copy(update={"streamed_share": 0.5})
+    npu = npu.model_copy(update={"pipeline": half})
+    assert streamed_bytes(view, loads, placed, npu) == beyond * held / 2
 
 
 def test_a_network_loaded_part_by_part_pays_by_layer_and_link() -> None:
@@ -149,8 +155,4 @@ def test_attention_stays_on_the_accelerator_and_is_loaded_part_by_part() -> None
     target = accelerator(1 << 20)
     _, loads, placed = placed_on(target, make.graph())
     assert switches(loads, placed, target.processors[0])
-    rate = HAILO.processors[0].costs["int8"].ns["mac.matmul"]
-    found = estimated(target, make.graph()).ops[0]
-    assert found.kernel >= 512 * rate * 1e-9
-    cpu = HAILO.processors[1]
-    assert not switches(loads, placed, cpu)
+    assert not switches(loads, placed, target.processors[1])
