@@ -131,9 +131,7 @@ class Pipeline(Document):
     """
 
     layers: int = Field(ge=1, description="most that it holds: each has a controller of its own")
-    macs: float = Field(
-        gt=0, description="multiply-accumulates a cycle that its compiler makes of all of it"
-    )
+    macs: float = Field(gt=0, description="multiply-accumulates of all of it a cycle")
     values: float = Field(gt=0, description="that one layer writes a cycle")
     port_values: float = Field(gt=0, description="that come in a cycle, or go out")
     streamed_share: float = Field(

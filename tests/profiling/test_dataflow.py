@@ -116,6 +116,7 @@ def test_layers_are_as_fast_as_each_other_where_nothing_else_holds_them_up() -> 
     [
         ({"values": 2, "port_values": 10**9}, 16 * 16 * 16 / 2),
         ({"values": 10**9, "port_values": 4}, 16 * 16 * 3 / 4),
+        ({"values": 16, "port_values": 3}, 256 * 2 ** (1 / 3)),
     ],
 )
 def test_images_come_no_faster_than_a_layer_writes_or_a_port_passes(
