@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgekit.graph.read import read_graph
@@ -121,6 +122,35 @@ def test_dense_layers_of_integers_scale_each_column_where_weights_ask(
     sizes = {one.name: len(one.dims) for one in optimized.initializer}
     scales = {sizes[node.input[4]] for node in optimized.node if node.op_type == "QGemm"}
     assert scales == {step}  # dimensions: of one scale there is none
+
+
+@pytest.mark.parametrize("form", ["alone", "in parts"])
+def test_hard_swish_costs_a_convolution_less_than_swish_in_openvino(
+    form: str, tmp_path: Path
+) -> None:
+    """In straight lines it takes a few instructions, where an exponential takes tens."""
+    ov = pytest.importorskip("openvino")
+    ops = ov.opset15
+    image = ops.parameter([1, 8, 16, 16], np.float32)
+    weights = np.ones((16, 8, 1, 1), np.float32)
+    convolved = ops.convolution(image, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    if form == "alone":
+        functions = [ops.hswish(convolved), ops.swish(convolved)]
+    else:
+        limited = ops.clamp(ops.add(convolved, np.float32(3)), 0.0, 6.0)
+        sixth = ops.multiply(limited, np.full((1,), 1 / 6, np.float32))
+        functions = [
+            ops.multiply(convolved, sixth),
+            ops.multiply(convolved, ops.sigmoid(convolved)),
+        ]
+    counts = []
+    for number, function in enumerate(functions):
+        path = tmp_path / f"{number}.xml"
+        ov.save_model(ov.Model([function], [image]), path, compress_to_fp16=False)
+        view = GraphView(read_graph(path))
+        (live,) = [op for op in view.graph.ops if op.index not in view.free]
+        counts.append(view.fusion.steps[live.index])
+    assert counts == [3, 8]
 
 
 def _openvino_nodes(name: str, folder: Path, *, quantized: bool) -> tuple[Path, list[Any]]:

@@ -23,8 +23,9 @@ from edgekit.profiling.links import WEIGHTED, Links
 
 _CONVOLUTIONS = frozenset({"conv", "pointwise", "depthwise"})
 _CONVERSIONS = frozenset({"FakeQuantize", "Convert"})
-_FUNCTIONS = frozenset({"Sigmoid", "Tanh", "Swish", "HSwish", "HSigmoid", "Gelu", "Exp", "Erf"})
-_FUNCTION_STEPS, _SUM_STEPS = 8, 2
+_FUNCTIONS = frozenset({"Sigmoid", "Tanh", "Swish", "Gelu", "Exp", "Erf"})
+_HARD_FUNCTIONS = frozenset({"HSwish", "HSigmoid"})  # in straight lines: no exponential
+_FUNCTION_STEPS, _HARD_STEPS, _SUM_STEPS = 8, 3, 2
 _SUMS = frozenset({"Add"})
 _LINEAR = _SUMS | {"Subtract", "Multiply", "Divide"}
 _FREE_STEPS = _SUMS | {"Relu", "Clamp"}  # of one tensor: a convolution has them anyway
@@ -194,9 +195,12 @@ class _Walk:
 
     def _steps(self, taken: Sequence[Op]) -> int:
         """What a kernel computes more with an operator, or a function in several, that it takes."""
-        least = _FUNCTION_STEPS if len(taken) > 1 else 0
-        costly = (op.name for op in taken if op.name not in _FREE_STEPS)
-        return max(least, sum(_FUNCTION_STEPS if name in _FUNCTIONS else 1 for name in costly))
+        names = {op.name for op in taken}
+        if names & _FUNCTIONS:
+            return _FUNCTION_STEPS
+        if len(taken) > 1 or names & _HARD_FUNCTIONS:
+            return _HARD_STEPS
+        return len(names - _FREE_STEPS)
 
     def writing_floats(self) -> frozenset[int]:
         """Operators that others are fused into and whose results are no integers."""

@@ -17,7 +17,7 @@ FLOATS = ".float"
 PLAIN = ".plain"
 # Of the features: one more when they, their meaning or the names of kernels change. Tables of
 # another version are refused.
-FEATURE_VERSION = 6
+FEATURE_VERSION = 7
 _TOUCHED = "touched"
 _LEAST_TOUCHED, _MOST_TOUCHED = 0.5, 32.0  # MB
 _LEAST = 1e-3
