@@ -256,7 +256,7 @@ def measure(
                 view = GraphView(read_graph(path))
                 for one in asked:
                     visit = gathered[one].visits(network)
-                    profiled = one in fewest and visit == 0
+                    profiled = one in fewest
                     entry = known[one] or _entry(
                         device, journal, one, network.name, visit, path, view, runs, profiled
                     )
@@ -274,7 +274,7 @@ class _Gathered:
     def __init__(self) -> None:
         self._networks: dict[str, tuple[Network, GraphView]] = {}
         self._latencies: dict[str, list[Latency]] = {}
-        self._operators: dict[str, list[OperatorTime]] = {}
+        self._operators: dict[str, list[list[OperatorTime]]] = {}
         self._failed: dict[str, str] = {}
         self._version = "unknown"
 
@@ -298,14 +298,18 @@ class _Gathered:
         latency = Latency(entry["seconds"], entry["loop_s"], entry["trip_s"])
         self._latencies.setdefault(network.name, []).append(latency)
         self._version = entry["version"]
-        if network.name not in self._networks:
-            self._networks[network.name] = network, view
-            layers = [op.layer or "" for op in view.graph.ops]
-            times = [
-                OperatorTime(tuple(layers[index] for index in known), seconds)
-                for known, seconds in entry["operators"]
-            ]
-            self._operators[network.name] = times
+        _, view = self._networks.setdefault(network.name, (network, view))
+        layers = [op.layer or "" for op in view.graph.ops]
+        times = [
+            OperatorTime(tuple(layers[index] for index in known), seconds)
+            for known, seconds in entry["operators"]
+        ]
+        self._operators.setdefault(network.name, []).append(times)
+
+    def _operators_beside(self, latency: Latency, name: str) -> list[OperatorTime]:
+        """Times of a network's operators of the visit that a latency is of."""
+        visits = zip(self._latencies[name], self._operators[name], strict=True)
+        return next(times for one, times in visits if one is latency)
 
     def series(self, setting: Setting, whole: frozenset[str], quiet: Quiet) -> Series:
         best = {name: quietest(known, quiet) for name, known in self._latencies.items()}
@@ -320,7 +324,7 @@ class _Gathered:
                 float(np.median([one.at_clock(usual_s) for one in best[name]])),
                 uncertainty=_DOUBT * best[name][0].doubt(quiet)
                 + _ALONE * (setting.threads > 1 and len(best[name]) == 1),
-                parts=tuple(parts(view, self._operators[name])),
+                parts=tuple(parts(view, self._operators_beside(best[name][0], name))),
             )
             for name, (network, view) in self._networks.items()
         )
