@@ -28,7 +28,7 @@ _TAILS = 4.0  # degrees of freedom of noise: some measurements are far off
 _LENGTH, _SPREAD = 3.0, 0.5  # to begin with
 _OFFSET = 2.0
 _MAIN = 0.7  # of a time is in one kernel: it tells that kernel's factor
-_MOST_ROWS = 200  # of a kernel, in the table
+_MOST_ROWS = 300  # of a kernel, in the table
 
 
 Scales = Mapping[str, Scale]

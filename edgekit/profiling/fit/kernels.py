@@ -38,9 +38,10 @@ _NS = 1e-9
 _SCALE_ROUNDS = 3
 _COARSE_S = 5e-6  # a part, on average: profilers count whole microseconds
 _SHORT_S = 8e-6
-_RESOLUTION_S = 1e-6
+_ROUNDING_S = 0.3e-6  # standard deviation of a time in whole microseconds
+_PROFILER_DOUBT = 0.5  # of what the profiler adds to a time
 _LEAST_SHARE = 0.2
-_MOST_PARTS = 200  # of a kernel
+_MOST_PARTS = 300  # of a kernel
 _DISTORTED = 1.25  # times a network's latency that its parts' times add up to
 # What the table multiplies must not be nothing.
 _LEAST_NS: dict[Term, float] = {"activation_byte": 1e-3, "weight_byte": 1e-2}
@@ -206,7 +207,7 @@ def rows(observations: Sequence[Observation], costs: KernelCosts) -> list[Row]:
             inside = [kernels[index] for index in part.operators if index in kernels]
             if not inside:
                 continue
-            noise = math.hypot(one.uncertainty, _RESOLUTION_S / seconds)
+            noise = math.hypot(one.uncertainty, (_ROUNDING_S + _PROFILER_DOUBT * own) / seconds)
             row = Row(inside, scale * seconds, noise)
             alike.setdefault(tuple(shape for shape, _ in inside), []).append(row)
         for group in alike.values():
