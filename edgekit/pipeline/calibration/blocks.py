@@ -31,6 +31,13 @@ def efficient(
     return _with(network, source, network.conv(last, channels, 1, 1, "none"))
 
 
+def fused_efficient(network: Network, source: int, channels: int, stride: int = 1) -> int:
+    """Inverted residual whose first two convolutions are one (Tan and Le 2021)."""
+    inner = network.conv(source, 4 * network.shape(source)[-1], 3, stride, "none")
+    last = network.conv(swish(network, inner), channels, 1, 1, "none")
+    return _with(network, source, last)
+
+
 def hard_swish_inverted(network: Network, source: int, channels: int, stride: int = 1) -> int:
     """Inverted residual with squeeze, excitation and hard swish (Howard et al. 2019)."""
     last = network.conv(source, 4 * network.shape(source)[-1], 1, 1, "none")

@@ -37,8 +37,13 @@ def composites(generator: np.random.Generator, rounds: int) -> Iterator[Network]
 
 
 def _head(network: Network, last: int) -> None:
-    classes = 1000 if network.shape(last)[-1] > 255 else 10
-    network.unary("softmax", network.dense(network.global_mean(last), classes, "none"))
+    _, height, _, channels = network.shape(last)
+    classes = 1000 if channels > 255 else 10
+    if height > 1:
+        scores = network.dense(network.global_mean(last), classes, "none")
+    else:
+        scores = network.reshape(network.conv(last, classes, 1, 1, "none"), (1, classes))
+    network.unary("softmax", scores)
 
 
 def _width(generator: np.random.Generator, low: int, high: int) -> int:
@@ -94,6 +99,18 @@ def _efficient(network: Network, generator: np.random.Generator) -> int:
     return last
 
 
+def _efficient_v2(network: Network, generator: np.random.Generator) -> int:
+    channels = _width(generator, 16, 32)
+    image = _image(network, generator)
+    last = blocks.swish(network, network.conv(image, channels, 3, 2, "none"))
+    for block in range(4):
+        stride = 2 if block % 2 == 0 else 1
+        channels += _width(generator, 8, 24) if stride == 2 else 0
+        kind = blocks.efficient if block > 2 else blocks.fused_efficient
+        last = kind(network, last, channels, stride)
+    return blocks.swish(network, network.conv(last, 6 * channels, 1, 1, "none"))
+
+
 def _mobilenet_v3(network: Network, generator: np.random.Generator) -> int:
     channels = _width(generator, 16, 24)
     last = network.conv(_image(network, generator), channels, 3, 2, "none")
@@ -102,7 +119,9 @@ def _mobilenet_v3(network: Network, generator: np.random.Generator) -> int:
         stride = 2 if block in (0, 2) else 1
         channels += _width(generator, 8, 32) if stride == 2 else 0
         last = blocks.hard_swish_inverted(network, last, channels, stride)
-    return last
+    last = network.unary("hard_swish", network.conv(last, 6 * channels, 1, 1, "none"))
+    last = network.conv(network.mean(last), _width(generator, 512, 1280), 1, 1, "none")
+    return network.unary("hard_swish", last)
 
 
 def _resnet(network: Network, generator: np.random.Generator) -> int:
@@ -245,6 +264,7 @@ _FAMILIES: dict[str, _Builder] = {
     "resnet": _resnet,
     "densenet": _densenet,
     "efficient": _efficient,
+    "efficient-v2": _efficient_v2,
     "inception": _inception,
     "vgg": _vgg,
     "nasnet": _nasnet,
