@@ -41,6 +41,7 @@ MODEL_FILES = {
 _SAME_WORK = 2  # times
 
 _FAMILIES = (
+    "text-encoder",  # before the network for images that a text encoder is named after
     "mobilenet-v1", "mobilenet-v2", "mobilenet-v3", "efficientnet-lite", "efficientnet", "mnasnet",
     "inception", "resnet", "densenet", "vgg", "shufflenet", "squeezenet", "yolo", "nasnet",
 )  # fmt: skip

@@ -41,9 +41,11 @@ _KERNEL_OUTPUT = {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense"}
 
 
 def retyped(graph: Graph, precision: Precision) -> Graph:
-    """The graph with weights and activations of another precision."""
+    """The graph with weights and activations of another precision, but what has 16 bits anyway."""
 
     def dtype(tensor: Tensor) -> str:
+        if tensor.dtype == "int16":
+            return tensor.dtype
         if precision == "int8":
             return "int32" if tensor.constant and len(tensor.shape) == 1 else "int8"
         return "float16" if precision == "fp16" and tensor.constant else "float32"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from layers import Layers
 from segmenters import inverted
 
@@ -15,29 +17,58 @@ def _heads(net: Layers, x: int, count: int) -> int:
                          width // count)  # fmt: skip
 
 
-def _attended(net: Layers, query: int, key: int, value: int, *, biased: bool = False) -> int:
-    """Softmax attention of tensors split by head, joined again."""
+def _attended(
+    net: Layers, query: int, key: int, value: int, *, biased: bool = False, causal: bool = False
+) -> int:
+    """Softmax attention of tensors split by head, joined again.
+
+    Args:
+        net: that it is part of.
+        query: of each place.
+        key: likewise.
+        value: likewise.
+        biased: with a constant added to each score.
+        causal: with a mask on scores, the same for all heads: places see earlier ones only.
+    """
     scores = net.scale(net.matmul(query, key, transposed=True), 1)
-    scores = net.shift(scores, *net.shape(scores)) if biased else scores
+    if biased or causal:
+        scores = net.shift(scores, *net.shape(scores)[2 if causal else 0 :])
     mixed = net.matmul(net.act(scores, "softmax"), value)
     heads, places, width = net.shape(mixed)[1:]
     return net.reshape(net.transpose(mixed, places, heads, width), places, heads * width)
 
 
-def _self_attention(net: Layers, x: int, heads: int) -> int:
+def _self_attention(net: Layers, x: int, heads: int, *, causal: bool = False) -> int:
     width = net.channels(x)
     parts = [_heads(net, part, heads) for part in net.split(net.dense(x, 3 * width), 3)]
-    return net.dense(_attended(net, *parts), width)
+    return net.dense(_attended(net, *parts, causal=causal), width)
 
 
-def _encoder(net: Layers, x: int, heads: int, act: str = "gelu", *, folded: bool = False) -> int:
-    """A block that normalizes first (Dosovitskiy et al. 2021); `folded`: with batch statistics."""
+def _encoder(
+    net: Layers,
+    x: int,
+    heads: int,
+    act: str = "gelu",
+    *,
+    folded: bool = False,
+    causal: bool = False,
+) -> int:
+    """A block that normalizes first (Dosovitskiy et al. 2021).
+
+    Args:
+        net: that it is part of.
+        x: its input.
+        heads: of its attention.
+        act: in the middle of its dense layers.
+        folded: with batch normalization, which folds away.
+        causal: see `_attended`.
+    """
 
     def normal(x: int) -> int:
         return x if folded else net.norm(x)
 
     width = net.channels(x)
-    x = net.add(x, _self_attention(net, normal(x), heads))
+    x = net.add(x, _self_attention(net, normal(x), heads, causal=causal))
     return net.add(x, net.dense(net.dense(normal(x), 4 * width, act), width))
 
 
@@ -72,6 +103,35 @@ def clip_image(patch: str, width: str = "768") -> Graph:
         x = _encoder(net, x, int(width) // 64, "silu")
     x = net.norm(net.slice(x, 1, int(width)))
     return net.graph(net.dense(x, 512, bias=False))
+
+
+def clip_text(layers: str = "12") -> Graph:
+    """CLIP's transformer for texts (Radford et al. 2021) of 77 words, and TinyCLIP's of six layers.
+
+    Hailo's Model Zoo (cfg/networks/*_text_encoder.yaml) has all between the embedding of words and
+    the last normalization. Its scripts for the compiler (cfg/alls/generic/clip_*_text_encoder.alls)
+    give 16 bits to the weights of all dense layers but two of the three that make queries, keys and
+    values; those for images give it to one or two. TinyCLIP's is assumed to be like them.
+    """
+    net = Layers("linear")
+    width = 512
+    x = net.input(77, width)
+    for _ in range(int(layers)):
+        x = _encoder(net, x, width // 64, "silu", causal=True)
+    return _wide(net.graph(x), 3 * width)
+
+
+def _wide(graph: Graph, narrow: int) -> Graph:
+    """The graph with weights of 16 bits in dense layers but those with `narrow` outputs."""
+    wide = {
+        index
+        for op in graph.ops
+        if op.kind == "dense" and graph.tensors[op.outputs[0]].shape[-1] != narrow
+        for index in op.inputs
+        if graph.tensors[index].constant and len(graph.tensors[index].shape) > 1
+    }
+    tensors = (replace(t, dtype="int16") if t.index in wide else t for t in graph.tensors)
+    return replace(graph, tensors=tuple(tensors))
 
 
 def convnext_tiny() -> Graph:

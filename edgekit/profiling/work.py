@@ -178,10 +178,9 @@ def _macs(view: GraphView, op: Op) -> int:
 
 
 def _bytes(view: GraphView, tensor: Tensor, precision: Precision) -> int:
-    # Tensors between quantize and dequantize pairs are float in the file, integer at run time.
-    bits = min(dtype_bits(tensor.dtype), VALUE_BITS.get(precision, 64))
-    if tensor.dtype in ("int32", "int64"):  # biases and shapes stay as they are
-        bits = dtype_bits(tensor.dtype)
+    bits = dtype_bits(tensor.dtype)
+    if "float" in tensor.dtype:  # between quantize and dequantize pairs: integers at run time
+        bits = min(bits, VALUE_BITS.get(precision, 64))
     return (view.elements(tensor) * bits + 7) // 8
 
 

@@ -39,6 +39,8 @@ PUBLISHED = [
     ("vit_base_bn", 17594, 86.5), ("clip_vit_b_16_image_encoder", 17550, 86),
     ("clip_vit_b_32_image_encoder", 4400, 87.8),
     ("tinyclip_vit_61m_32_text_29m_laion400m_image_encoder", 3090, 61),
+    ("clip_vit_b_16_text_encoder", 3000, 37.8), ("clip_resnet_50_text_encoder", 3000, 37.8),
+    ("tinyclip_vit_39m_16_text_19m_yfcc15m_text_encoder", 1500, 19),
     ("resnext26_32x4d", 2480, 15.37), ("repvgg_a0_person_reid_512", 890, 7.68),
     ("arcface_r50", 6300, 31), ("arcface_mobilefacenet", 440, 2.04),
     ("tddfa_mobilenet_v1", 180, 3.26), ("resmlp12_relu", 3020, 15.77),

@@ -96,6 +96,15 @@ def test_a_special_kernel_without_a_rate_runs_as_the_general_one() -> None:
     assert op_time(load, cpu, fast, MEMORY).kernel == pytest.approx(load.macs * 0.2e-9)
 
 
+@pytest.mark.parametrize(("stored", "held"), [("int8", 1), ("int16", 2), ("float32", 1)])
+def test_weights_count_as_they_are_stored_but_floats_as_computed(stored: str, held: int) -> None:
+    make = GraphMaker((1, 8))
+    make.op("FULLY_CONNECTED", "dense", (1, 4), weights=((4, 8),), weight_dtype=stored, macs=32)
+    (load,) = works(GraphView(make.graph()))
+    assert load.precision == "int8"
+    assert load.weight_bytes == 4 * 8 * held
+
+
 @pytest.mark.parametrize(("dtype", "channels", "row"), [
     ("int8", 3, 32), ("int8", 48, 48), ("float16", 3, 8), ("float16", 48, 48), ("float32", 3, 3),
 ])  # fmt: skip
