@@ -30,7 +30,9 @@ from edgekit.profiling.view import GraphView
 RESERVED_BYTES = 1_310_720
 """What is left for weights is 6.75 MiB: compiler logs of nine networks that are too large for the
 cache (google-coral/edgetpu issues 60, 427, 512, 518; edgetpu-compiler-log-parser) show 6.1 to
-7.2 MiB for six of them, 1.9 to 4.2 MiB for three, for which no rule is known."""
+7.2 MiB for six of them, 1.9 to 4.2 MiB for three, for which no rule is known. It goes by network,
+not by the compiler's age: used and remaining together are 6.9 MiB with version 2.1 (issue 60), 8.0
+with 14.1 (173), 1.9, 7.2 and 8.2 with 15.0 (427, 518, 324), 1.1 and 7.0 with 16.0 (572, 671)."""
 
 PROGRAM_BYTES = 160_000
 """Instructions of a compiled network, which the host sends with every inference: 118 to 199 kB in
