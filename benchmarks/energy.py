@@ -29,7 +29,13 @@ from prediction import stand_in
 
 from edgekit.base.errors import TargetError
 from edgekit.profiling.fit.energy import EnergyResiduals, energy_residuals, fit_power
-from edgekit.profiling.fit.residuals import coverage_pct, median_pct, p90_pct, within_pct
+from edgekit.profiling.fit.residuals import (
+    ROUNDS,
+    coverage_pct,
+    median_pct,
+    p90_pct,
+    within_pct,
+)
 from edgekit.profiling.fit.samples import Sample
 from edgekit.profiling.targets import load_target, target_names
 from edgekit.schema.fitting import FitSpec
@@ -63,7 +69,10 @@ class Found:
         cells = [self.name, str(len({r.model for r in energy}))]
         cells += [f"{median_pct(energy):.1f}%", f"{p90_pct(energy):.1f}%"]
         cells += ["", ""] if few else [f"{median_pct(family):.1f}%", f"{p90_pct(family):.1f}%"]
-        cells += [f"{within_pct(energy, _GOAL_PCT):.0f}%", f"{coverage_pct(energy):.0f}%"]
+        cells += [
+            f"{within_pct(energy, _GOAL_PCT):.0f}%",
+            f"{coverage_pct(energy, rounds=ROUNDS):.0f}%",
+        ]
         cells += [f"{median_pct(power):.1f}%", f"{p90_pct(power):.1f}%", self.fitted]
         return "| " + " | ".join(cells) + " |"
 

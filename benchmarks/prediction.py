@@ -6,9 +6,10 @@
 Prints a Markdown table a target and precision, then one a device class. Columns: median and 90th
 percentile of |predicted / measured - 1| with each model left out of the fit in turn, with each
 family left out, and for measurements of another round or source that no fit sees; shares within
-10% and 20% and coverage of the 10th to 90th percentile interval, both with models left out; where
-other boards join the fit, errors for models left out of this board alone; and the median and 90th
-percentile of a straight line in multiply-accumulates, fitted in the same way.
+10% and 20% and coverage of the 10th to 90th percentile interval, both with models left out, and
+that of measurements that no fit sees; where other boards join the fit, errors for models left out
+of this board alone; and the median and 90th percentile of a straight line in multiply-accumulates,
+fitted in the same way.
 
 `--all` evaluates every device, runtime, thread count, precision and source of the table that has
 enough models, as targets that are still to be written would be. The measurements lie in the shared
@@ -44,7 +45,15 @@ from edgekit.base.files import write_text
 from edgekit.profiling.fit.costs import CostFit, fit_costs
 from edgekit.profiling.fit.energy import energy_residuals
 from edgekit.profiling.fit.least_squares import non_negative
-from edgekit.profiling.fit.residuals import Residual, coverage_pct, median_pct, p90_pct, within_pct
+from edgekit.profiling.fit.residuals import (
+    ROUNDS,
+    Residual,
+    coverage_pct,
+    interval,
+    median_pct,
+    p90_pct,
+    within_pct,
+)
 from edgekit.profiling.fit.samples import Sample, predict
 from edgekit.profiling.targets import load_target, target_names
 from edgekit.schema.fitting import FitSpec
@@ -59,14 +68,15 @@ HEAD = """# Predicted latency against published measurements
 Made by `python benchmarks/prediction.py --readme`. |predicted / measured - 1| with each model left
 out of the fit in turn (LOO), with each family of models left out, and for another round or source
 of measurements that no fit saw; the shares within 10% and 20% and the coverage of the 10th to 90th
-percentile interval are with models left out. "Known elsewhere": left out of this board, but
-measured on other boards of the same runtime, which the fit knows. Last, a straight line in
-multiply-accumulates, fitted and judged in the same way. Which terms a fit has was chosen on the
-same data."""
+percentile interval are with models left out, the coverage "of unseen" is for those rounds and
+sources. "Known elsewhere": left out of this board, but measured on other boards of the same
+runtime, which the fit knows. Last, a straight line in multiply-accumulates, fitted and judged in
+the same way. Which terms a fit has was chosen on the same data, and how much rounds of measurement
+widen the interval is their own median offset."""
 HEADER = (
     "| {name} | models | rows | LOO median | p90 | family median | p90 | unseen median | p90 | "
-    "within 10% | 20% | coverage | known elsewhere | p90 | line in MACs | p90 |\n"
-    "| --- | " + " | ".join(["---:"] * 15) + " |"
+    "within 10% | 20% | coverage | of unseen | known elsewhere | p90 | line in MACs | p90 |\n"
+    "| --- | " + " | ".join(["---:"] * 16) + " |"
 )
 
 
@@ -82,6 +92,7 @@ class Evaluation:
     line: tuple[Residual, ...]
     covered: float  # rows within an interval made without them
     elsewhere: tuple[Residual, ...] = ()  # left out here, known from other boards
+    unseen_covered: int = 0  # of `unseen`, within the interval
 
     def row(self) -> str:
         """As a line of the table."""
@@ -91,6 +102,7 @@ class Evaluation:
         shares = [within_pct(self.by_model, 10), within_pct(self.by_model, 20)]
         cells += [f"{share:.0f}%" for share in shares]
         cells += [f"{100 * self.covered / len(self.by_model):.0f}%"]
+        cells += [f"{100 * self.unseen_covered / len(self.unseen):.0f}%" if self.unseen else ""]
         cells += [*errors(self.elsewhere), *errors(self.line)]
         return "| " + " | ".join(cells) + " |"
 
@@ -108,12 +120,15 @@ def evaluation(
     """The residuals of a fit; None if there are too few models to leave one out."""
     if len({r.model for r in fit.residuals}) < _FEWEST:
         return None
+    other = tuple(
+        Residual(s.model, s.family, s.latency_s / predict(s, fit.target).seconds) for s in unseen
+    )
+    low, high = interval([r.ratio for r in fit.residuals], rounds=ROUNDS)
     return Evaluation(
-        name, device_class, fit.residuals, fit.family_residuals,
-        tuple(Residual(s.model, s.family, s.latency_s / predict(s, fit.target).seconds)
-              for s in unseen),
+        name, device_class, fit.residuals, fit.family_residuals, other,
         tuple(line_residuals(samples)),
-        coverage_pct(fit.residuals) / 100 * len(fit.residuals), fit.elsewhere,
+        coverage_pct(fit.residuals, rounds=ROUNDS) / 100 * len(fit.residuals), fit.elsewhere,
+        sum(low <= r.ratio <= high for r in other),
     )  # fmt: skip
 
 
@@ -149,7 +164,7 @@ def of_target(
         if energy:
             left = energy_residuals(data.samples, target, spec, prior=prior)
             if len({r.model for r in left.energy}) >= _FEWEST:
-                covered = coverage_pct(left.energy) / 100 * len(left.energy)
+                covered = coverage_pct(left.energy, rounds=ROUNDS) / 100 * len(left.energy)
                 yield Evaluation(
                     label, target.device_class, left.energy, left.family, (), (), covered
                 )
@@ -234,6 +249,7 @@ def by_class(found: Sequence[Evaluation]) -> Iterable[Evaluation]:
             tuple(r for e in own for r in e.by_model), tuple(r for e in own for r in e.by_family),
             tuple(r for e in own for r in e.unseen), tuple(r for e in own for r in e.line),
             sum(e.covered for e in own), tuple(r for e in own for r in e.elsewhere),
+            sum(e.unseen_covered for e in own),
         )  # fmt: skip
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from edgekit.profiling.fit.residuals import (
+    ROUNDS,
     Residual,
     coverage_pct,
     interval,
     median_pct,
+    method,
     p90_pct,
     unseen_interval,
     within_pct,
@@ -65,14 +67,31 @@ def test_coverage_leaves_the_model_out() -> None:
     assert coverage_pct(residuals([1.0, 1.0, 1.0, 2.0])) == 75
 
 
+@pytest.mark.parametrize("count", [4, 40])
+def test_another_round_widens_the_interval_in_quadrature(count: int) -> None:
+    ratios = np.exp(np.random.default_rng(count).normal(0.05, 0.02, count)).tolist()
+    low, high = np.log(interval(ratios))
+    wide_low, wide_high = np.log(interval(ratios, rounds=0.03))
+    assert wide_low + wide_high == pytest.approx(low + high)
+    assert (wide_high - wide_low) / 2 == pytest.approx(math.hypot((high - low) / 2, 0.03))
+    assert "3.0% in quadrature" in method(count, rounds=0.03)
+    assert "quadrature" not in method(count)
+
+
+def test_coverage_counts_what_another_round_adds() -> None:
+    found = residuals([1.0] * 9 + [1.05])
+    assert coverage_pct(found) == 90
+    assert coverage_pct(found, rounds=0.06) == 100
+
+
 def test_unseen_operators_widen_the_interval() -> None:
     found = residuals([0.95, 1.0, 1.05, 1.02, 0.97])
-    low, high = interval([r.ratio for r in found])
+    low, high = interval([r.ratio for r in found], rounds=ROUNDS)
     # Without families: the logarithms doubled.
     wide = unseen_interval(found, [])
     assert wide == pytest.approx((math.exp(2 * math.log(low)), math.exp(2 * math.log(high))))
     # With families: their own residuals, and never the narrower interval.
     far = residuals([0.5, 1.0, 1.6, 1.2], families=4)
-    assert unseen_interval(found, far) == interval([r.ratio for r in far])
+    assert unseen_interval(found, far) == interval([r.ratio for r in far], rounds=ROUNDS)
     near = residuals([1.0, 1.0, 1.0, 1.0], families=4)
     assert unseen_interval(found, near) == (low, high)

@@ -65,14 +65,14 @@ def prediction_error(
     models = len({r.model for r in by_model})
     if models < _FEWEST:
         return None
-    low, high = stats.interval([r.ratio for r in by_model])
+    low, high = stats.interval([r.ratio for r in by_model], rounds=stats.ROUNDS)
     unseen = stats.unseen_interval(by_model, by_family)
     return PredictionError(
         median_pct=rounded(stats.median_pct(by_model)),
         p90_pct=rounded(stats.p90_pct(by_model)),
         low=rounded(low),
         high=rounded(high),
-        coverage_pct=rounded(stats.coverage_pct(by_model)),
+        coverage_pct=rounded(stats.coverage_pct(by_model, rounds=stats.ROUNDS)),
         family_median_pct=rounded(stats.median_pct(by_family)) if by_family else None,
         family_p90_pct=rounded(stats.p90_pct(by_family)) if by_family else None,
         unseen_low=rounded(unseen[0]),
@@ -80,7 +80,7 @@ def prediction_error(
         elsewhere_median_pct=rounded(stats.median_pct(elsewhere)) if elsewhere else None,
         elsewhere_p90_pct=rounded(stats.p90_pct(elsewhere)) if elsewhere else None,
         models=models,
-        method=stats.method(len(by_model))
+        method=stats.method(len(by_model), rounds=stats.ROUNDS)
         + ("; a model that is left out is left out of all boards" if elsewhere else ""),
     )
 
