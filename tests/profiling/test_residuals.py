@@ -95,3 +95,6 @@ def test_unseen_operators_widen_the_interval() -> None:
     assert unseen_interval(found, far) == interval([r.ratio for r in far], rounds=ROUNDS)
     near = residuals([1.0, 1.0, 1.0, 1.0], families=4)
     assert unseen_interval(found, near) == (low, high)
+    # Two families make no percentiles, but are within the interval.
+    two = residuals([0.5, 1.6, 1.0, 1.2], families=2)
+    assert unseen_interval(found, two) == (0.5, 1.6)

@@ -110,13 +110,15 @@ def unseen_interval(
 
     It is made of the residuals with whole families left out, and never narrower than that of all
     `residuals`; where there are too few families, the latter with its logarithms doubled, which is
-    an assumption.
+    an assumption, and what is known of families within it.
     """
     low, high = interval([r.ratio for r in residuals], rounds=ROUNDS)
+    families = [r.ratio for r in by_family]
     if len({r.family for r in by_family}) > 2:
-        wide = interval([r.ratio for r in by_family], rounds=ROUNDS)
+        wide = interval(families, rounds=ROUNDS)
         return min(low, wide[0]), max(high, wide[1])
-    return min(low, 1.0) ** _UNSEEN_FACTOR, max(high, 1.0) ** _UNSEEN_FACTOR
+    doubled = min(low, 1.0) ** _UNSEEN_FACTOR, max(high, 1.0) ** _UNSEEN_FACTOR
+    return min(*doubled, *families), max(*doubled, *families)
 
 
 def coverage_pct(residuals: Sequence[Residual], *, rounds: float = 0.0) -> float:
