@@ -55,8 +55,11 @@ def command(
         typer.Option("--allow-inexact", help="With --fix: results may differ by --tolerance."),
     ] = False,
     tolerance: Annotated[
-        float, typer.Option(help="Largest difference over the range of the outputs.")
-    ] = 0.02,
+        float | None,
+        typer.Option(
+            help="With --fix: largest difference over the range of the outputs. Default: 0.02.",
+        ),
+    ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -72,7 +75,7 @@ def command(
     output = Output(json=json, quiet=quiet, verbose=verbose)
     aim = target_or_rules(only_one(target, "--target") if target else None, rules)
     if fix:
-        from edgekit.pipeline.fixing import fix_file
+        from edgekit.pipeline.fixing import TOLERANCE, fix_file
 
         with output.progress() as progress:
             fixed = fix_file(
@@ -81,15 +84,15 @@ def command(
                 output_file,
                 data=data,
                 allow_inexact=allow_inexact,
-                tolerance=tolerance,
+                tolerance=TOLERANCE if tolerance is None else tolerance,
                 progress=progress,
             )
         output.result(fixed, lambda console: _render_fixes(console, fixed))
         if not runs(fixed.after):
             raise typer.Exit(1)
         return
-    if output_file is not None or data is not None or allow_inexact:
-        raise InputError("--output, --data and --allow-inexact are for --fix")
+    if allow_inexact or any(one is not None for one in (output_file, data, tolerance)):
+        raise InputError("--output, --data, --allow-inexact and --tolerance are for --fix")
     with output.progress() as progress:
         report = check_file(file, aim, progress=progress)
     output.result(report, lambda console: _render(console, report))

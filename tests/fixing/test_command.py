@@ -79,8 +79,16 @@ def test_a_tolerance_is_a_number_from_zero_on(model: Path, tolerance: float) -> 
         fix_file(model, load_target("coral-usb"), None, tolerance=tolerance)
 
 
-def test_the_options_of_fix_need_it(model: Path) -> None:
-    assert run(["check", str(model), "--target", "coral-usb", "--allow-inexact"]) == 2
+@pytest.mark.parametrize(
+    "options",
+    [["--allow-inexact"], ["--tolerance", "-1"], ["--tolerance", "0.02"], ["--data", "x.npz"],
+     ["--output", "fixed.tflite"]],
+)  # fmt: skip
+def test_the_options_of_fix_need_it(
+    model: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["check", str(model), "--target", "coral-usb", *options]) == 2
+    assert "are for --fix" in capsys.readouterr().err
 
 
 def test_the_editor_changes_nothing_by_itself(small_tflite: Path) -> None:
