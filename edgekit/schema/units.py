@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from edgekit.schema.figure import Figure
 
 _PREFIXES: dict[str, tuple[tuple[str, float], ...]] = {
@@ -39,6 +41,8 @@ def show_share(share: float) -> str:
 def show_figure(figure: Figure, *, interval: bool = True) -> str:
     """A figure with its unit and interval; `~` marks what was not measured.
 
+    An interval whose ends five digits do not tell apart is told by how far it reaches.
+
     A figure without a value gives a dash; its reason is `figure.reason`.
 
     Example:
@@ -54,8 +58,21 @@ def show_figure(figure: Figure, *, interval: bool = True) -> str:
     mark = "" if figure.origin == "measured" else "~"
     text = f"{mark}{show_number(figure.value / factor, digits)} {unit}".rstrip()
     if low is not None and high is not None:
-        text += f" ({show_number(low, digits)} to {show_number(high, digits)})"
+        text += f" ({_show_interval(figure.value / factor, low, high, digits)})"
     return text
+
+
+def _show_interval(value: float, low: float, high: float, digits: int) -> str:
+    """Both ends; or, where they read alike, the farther one's distance, rounded up."""
+    ends = show_number(low, digits), show_number(high, digits)
+    if ends[0] != ends[1]:
+        return " to ".join(ends)
+    distance = max(value - low, high - value)
+    if distance <= 0:
+        return "\N{PLUS-MINUS SIGN}0"
+    step = 10.0 ** math.floor(math.log10(distance))
+    upper = math.ceil(round(distance / step, 6)) * step
+    return f"\N{PLUS-MINUS SIGN}{show_number(upper, 1)}"
 
 
 def _digits(low: float | None, high: float | None) -> int:

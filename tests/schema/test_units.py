@@ -25,6 +25,26 @@ from edgekit.schema.units import show_bytes, show_figure, show_number, show_shar
         (Figure(value=240_572.0, unit="J", origin="estimated"), "~241 kJ"),
         (Figure(value=53936.0, unit="bytes", origin="measured"), "52.7 KiB"),
         (Figure(value=3.6, unit="s", origin="estimated"), "~3.6 s"),
+        (
+            Figure(value=17.79624, low=17.79602, high=17.79643, unit="min", origin="estimated"),
+            "~17.796 min (\N{PLUS-MINUS SIGN}0.0003)",
+        ),
+        (
+            Figure(value=7.64524, low=7.64519, high=7.64526, unit="m/s", origin="estimated"),
+            "~7.6452 m/s (7.6452 to 7.6453)",
+        ),
+        (
+            Figure(value=2.0, low=2.0 - 9.5e-6, high=2.0, unit="ms", origin="measured"),
+            "2 ms (\N{PLUS-MINUS SIGN}1e-05)",
+        ),
+        (
+            Figure(value=2.0, low=2.0, high=2.0, unit="ms", origin="measured"),
+            "2 ms (\N{PLUS-MINUS SIGN}0)",
+        ),
+        (
+            Figure(value=0.0, low=0.0, high=0.0, unit="s", origin="estimated"),
+            "~0 s (\N{PLUS-MINUS SIGN}0)",
+        ),
         (Figure.missing("no meter"), "-"),
     ],
 )
