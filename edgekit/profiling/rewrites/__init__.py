@@ -9,6 +9,7 @@ REWRITES: Registry[Rewrite] = Registry(
         "activation-apart": "edgekit.profiling.rewrites.forms:activation_apart",
         "concatenate-in-steps": "edgekit.profiling.rewrites.forms:concatenate_in_steps",
         "dense-convolution": "edgekit.profiling.rewrites.dense:dense_convolution",
+        "dilation": "edgekit.profiling.rewrites.dilation:dilation",
         "fix-batch": "edgekit.profiling.rewrites.batch:fix_batch",
         "flat-mean": "edgekit.profiling.rewrites.channel_means:flat_mean",
         "fold-scale": "edgekit.profiling.rewrites.scales:fold_scale",
