@@ -6,7 +6,7 @@ A target's own file says what it is fitted to and how: each entry of its `fit` n
 precision and a parameter set, and takes the rows of the measurement table that `reference` names.
 Each network's structure is read from its file or rebuilt by name. The figures are printed, and with
 `--write` put into the target's file: `costs`, `link`, `power`, `error`, `energy_error`,
-`measurements`. Costs that a target's `derived` takes from others are written last.
+`measurements`. Costs and errors that a target's `derived` takes from others are written last.
 """
 
 from __future__ import annotations
@@ -71,11 +71,13 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def derive(path: Path) -> None:
-    """Writes the costs that a target takes from others."""
+    """Writes the costs and errors that a target takes from others."""
     text = path.read_text(encoding="utf-8")
     target = parse_target(text, str(path))
+    errors = dict(target.error or {})
     for spec in target.derived:
-        base = next(p for p in load_target(spec.base).processors if p.name == spec.base_processor)
+        source = load_target(spec.base)
+        base = next(p for p in source.processors if p.name == spec.base_processor)
         index = next(i for i, p in enumerate(target.processors) if p.name == spec.processor)
         own, other = target.processors[index].costs[spec.precision], base.costs[spec.precision]
         terms = {term: value for term, value in other.ns.items() if term not in spec.without}
@@ -83,6 +85,10 @@ def derive(path: Path) -> None:
         kept = {"origin": own.origin, "source": own.source, "ns": ns}
         costs = other.model_copy(update=kept).model_dump()
         text = put(text, ["processors", index, "costs", spec.precision], flow(costs))
+        if spec.error and source.error:
+            errors[spec.precision] = source.error[spec.precision]
+    if any(spec.error for spec in target.derived):
+        text = put(text, ["error"], by_precision(errors))
     if target.derived:
         parse_target(text, str(path))
         write_text(path, text)

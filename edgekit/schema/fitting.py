@@ -74,3 +74,6 @@ class DerivedSpec(Document):
     base_processor: str = "cpu"
     times: float = Field(1.0, gt=0)
     without: tuple[str, ...] = Field((), description="terms that are left out, such as inference")
+    error: bool = Field(
+        False, description="it is the same hardware and runtime: the base's error is this one's too"
+    )

@@ -9,7 +9,7 @@ import pytest
 
 from edgekit.graph.read import read_graph
 from edgekit.profiling.profile import Subject, profile_graph, profile_subject
-from edgekit.profiling.targets import all_targets, target_names
+from edgekit.profiling.targets import all_targets, load_target, target_names
 from edgekit.schema.figure import Figure
 from edgekit.schema.target import KernelCosts, Target
 from tests.profiling.graphs import GraphMaker
@@ -89,11 +89,34 @@ def test_a_processor_without_costs_says_why(target: Target) -> None:
 def test_fits_state_how_many_measurements_they_used(target: Target) -> None:
     fitted = [costs for costs in costs_of(target) if costs.origin == "fitted"]
     assert all(costs.measurements > 0 and costs.ns and costs.seen for costs in fitted)
+    bases = {spec.precision: load_target(spec.base) for spec in target.derived if spec.error}
     for precision, error in (target.error or {}).items():
-        listed = [m for m in target.measurements if m.precision == precision]
+        measured = bases.get(precision, target).measurements
+        listed = [m for m in measured if m.precision == precision]
         # Tables give one network several names, and one name to networks of several input sizes.
         assert 0 < error.models <= len(listed)
         assert error.low <= error.high
+
+
+def test_the_same_computer_on_the_ground_has_the_same_costs_and_error() -> None:
+    ground, board = load_target("drone-tello"), load_target("raspberry-pi-4")
+    assert ground.error == board.error
+    assert ground.runtime.version == board.runtime.version
+
+
+@each_target
+def test_a_derived_error_is_its_bases(target: Target) -> None:
+    for spec in target.derived:
+        if spec.error:
+            base = load_target(spec.base)
+            processor = next(p for p in target.processors if p.name == spec.processor)
+            other = next(p for p in base.processors if p.name == spec.base_processor)
+            assert (spec.times, spec.without) == (1, ())
+            own, costs = processor.costs[spec.precision], other.costs[spec.precision]
+            assert own.model_copy(update={"origin": costs.origin}) == costs
+            assert base.error
+            assert target.error
+            assert target.error[spec.precision] == base.error[spec.precision]
 
 
 @each_target
