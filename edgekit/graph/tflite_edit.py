@@ -115,9 +115,13 @@ class TFLiteEditor:
         """A tensor's shape; a free dimension has the size that the file was written with."""
         return tuple(_numbers(self.tensor(index).shape))
 
+    def signature(self, index: int) -> list[int]:
+        """A tensor's shape with -1 for free dimensions; empty where the file has none."""
+        return _numbers(self.tensor(index).shapeSignature)
+
     def free(self, index: int) -> bool:
         """Whether a dimension of a tensor is free."""
-        return -1 in _numbers(self.tensor(index).shapeSignature)
+        return -1 in self.signature(index)
 
     def dtype(self, index: int) -> str:
         """A tensor's dtype by its NumPy name, or `int4` and the like."""

@@ -47,7 +47,7 @@ def fix_batch(site: Site[TFLiteEditor]) -> Change:
     edit = site.model
     edit.content()  # numbers the tensors as the file will
     for index in edit.inputs:
-        if any(size == -1 for size in _signature(edit, index)[1:]):
+        if any(size == -1 for size in edit.signature(index)[1:]):
             raise RefusedError(f"input {edit.label(index)} has a free size beside its batch")
         if edit.shape(index)[:1] not in ((), (1,)) and _free(edit, index):
             raise RefusedError(f"input {edit.label(index)} was written for another batch than 1")
@@ -70,11 +70,6 @@ def fix_batch(site: Site[TFLiteEditor]) -> Change:
     count = f", {folded} operators on shapes are gone" if folded else ""
     floats = any(edit.dtype(index) == "float32" for index in edit.outputs)
     return Change(f"a batch of 1{count}", "rounding" if floats else "bits")
-
-
-def _signature(edit: TFLiteEditor, index: int) -> list[int]:
-    found = edit.tensor(index).shapeSignature
-    return [] if found is None else [int(size) for size in found]
 
 
 def _free(edit: TFLiteEditor, index: int) -> bool:

@@ -124,7 +124,7 @@ def _axes(edit: TFLiteEditor, parts: list[Any], conv: Any) -> list[_Axis]:
     first, last = parts[0], parts[-1]
     source, result = int(first.inputs[0]), int(last.outputs[0])
     for index in (source, result):
-        if -1 in list(_signature(edit, index))[1:]:
+        if -1 in edit.signature(index)[1:]:
             raise RefusedError("a size beside the batch is free")
     if any(
         edit.quantization(int(op.inputs[0])) != edit.quantization(int(op.outputs[0]))
@@ -186,11 +186,6 @@ def _place_of_one(edit: TFLiteEditor, parts: list[Any], conv: Any) -> int:
 
 def _with_one(shape: tuple[int, ...], place: int) -> list[int]:
     return [*shape[:place], 1, *shape[place:]]
-
-
-def _signature(edit: TFLiteEditor, index: int) -> list[int]:
-    found = edit.tensor(index).shapeSignature
-    return [] if found is None else [int(size) for size in found]
 
 
 def _factors(axes: list[_Axis]) -> tuple[int, int]:
