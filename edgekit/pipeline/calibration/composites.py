@@ -7,7 +7,8 @@ cache keeps from run to run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -89,26 +90,28 @@ def _inverted(network: Network, generator: np.random.Generator) -> int:
 
 
 def _efficient(network: Network, generator: np.random.Generator) -> int:
-    channels = _width(generator, 16, 32)
-    image = _image(network, generator)
-    last = blocks.swish(network, network.conv(image, channels, 3, 2, "none"))
-    for block in range(4):
-        stride = 2 if block % 2 == 0 else 1
-        channels += _width(generator, 8, 24) if stride == 2 else 0
-        last = blocks.efficient(network, last, channels, stride, 5 if block > 1 else 3)
-    return last
+    small, large = partial(blocks.efficient, kernel=3), partial(blocks.efficient, kernel=5)
+    return _with_swish(network, generator, (small, small, large, large))
 
 
 def _efficient_v2(network: Network, generator: np.random.Generator) -> int:
+    last = _with_swish(network, generator, (blocks.fused_efficient,) * 3 + (blocks.efficient,))
+    channels = 6 * network.shape(last)[-1]
+    return blocks.swish(network, network.conv(last, channels, 1, 1, "none"))
+
+
+def _with_swish(
+    network: Network, generator: np.random.Generator, stages: Sequence[Callable[..., int]]
+) -> int:
+    """A first layer with swish, and blocks, of which every second halves the map."""
     channels = _width(generator, 16, 32)
     image = _image(network, generator)
     last = blocks.swish(network, network.conv(image, channels, 3, 2, "none"))
-    for block in range(4):
-        stride = 2 if block % 2 == 0 else 1
+    for number, block in enumerate(stages):
+        stride = 2 if number % 2 == 0 else 1
         channels += _width(generator, 8, 24) if stride == 2 else 0
-        kind = blocks.efficient if block > 2 else blocks.fused_efficient
-        last = kind(network, last, channels, stride)
-    return blocks.swish(network, network.conv(last, 6 * channels, 1, 1, "none"))
+        last = block(network, last, channels, stride)
+    return last
 
 
 def _mobilenet_v3(network: Network, generator: np.random.Generator) -> int:
