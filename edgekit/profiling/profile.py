@@ -23,6 +23,7 @@ from edgekit.profiling.work import Work, works
 from edgekit.schema.figure import Figure
 from edgekit.schema.results import LayerProfile, Profile
 from edgekit.schema.target import Target
+from edgekit.schema.units import show_number
 
 _EXTRAPOLATED = "extrapolated:"
 _FAR_LONGER = 10  # times
@@ -317,8 +318,8 @@ def _size_warnings(
             continue
         measured = charged_costs(processor, heaviest.precision, target).seen_macs
         if measured and not measured[0] / 2 <= result.macs <= measured[1] * 2:
+            macs, least, most = (show_number(count / 1e6, 3) for count in (result.macs, *measured))
             lines.append(
-                f"{_EXTRAPOLATED} {result.macs / 1e6:.3g} million MACs, measured networks have "
-                f"{measured[0] / 1e6:.3g} to {measured[1] / 1e6:.3g}"
+                f"{_EXTRAPOLATED} {macs} million MACs, measured networks have {least} to {most}"
             )
     return lines
