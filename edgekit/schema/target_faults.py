@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from edgekit.schema.yamlfile import Location
+
 if TYPE_CHECKING:
     from edgekit.schema.target import Target
 
-Location = tuple[str | int, ...]
 Fault = tuple[Location, str, Any]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -227,21 +228,28 @@ def test_a_calibrated_target_predicts_what_the_device_takes(
     assert one.low <= one.value <= one.high
 
 
-def test_what_was_disturbed_is_measured_again(tmp_path: Path, fake: type[FakeDevice]) -> None:
-    asked: dict[str, int] = {}
+def _disturbed_at_first(
+    fake: type[FakeDevice], noisy: Callable[[str], bool]
+) -> tuple[type[FakeDevice], Counter[str]]:
+    """A device that something else runs beside at the first visit of some files, and the visits."""
+    asked: Counter[str] = Counter()
 
     class Disturbed(fake):  # type: ignore[misc, valid-type]
         def latency(self, path: Path, *, runtime: str, threads: int, seconds: float) -> Latency:
             found: Latency = super().latency(
                 path, runtime=runtime, threads=threads, seconds=seconds
             )
-            asked[path.stem] = asked.get(path.stem, 0) + 1
-            if len(path.stem) % 2 or asked[path.stem] > 1:
-                return found
-            return Latency(2 * found.seconds, loop_s=1.9e-6)
+            asked[path.stem] += 1
+            disturbed = noisy(path.stem) and asked[path.stem] == 1
+            return Latency(2 * found.seconds, loop_s=1.9e-6) if disturbed else found
 
+    return Disturbed, asked
+
+
+def test_what_was_disturbed_is_measured_again(tmp_path: Path, fake: type[FakeDevice]) -> None:
+    kind, asked = _disturbed_at_first(fake, lambda name: len(name) % 2 == 0)
     journal = Journal(tmp_path / "j", {})
-    (series,) = measure(Disturbed(), [SETTING], seconds=600, journal=journal)
+    (series,) = measure(kind(), [SETTING], seconds=600, journal=journal)
     assert series.disturbed == 0.0
     assert {count for name, count in asked.items() if len(name) % 2} == {1}
     assert {count for name, count in asked.items() if not len(name) % 2} == {2}
@@ -252,17 +260,9 @@ def test_operators_are_timed_again_where_the_first_time_was_disturbed(
     tmp_path: Path, fake: type[FakeDevice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Small operators suffer most: shares of a disturbed visit are not those of a quiet one."""
-    asked: dict[str, int] = {}
+    kind, asked = _disturbed_at_first(fake, lambda name: name.startswith("noisy"))
 
-    class DisturbedAtFirst(fake):  # type: ignore[misc, valid-type]
-        def latency(self, path: Path, *, runtime: str, threads: int, seconds: float) -> Latency:
-            found: Latency = super().latency(
-                path, runtime=runtime, threads=threads, seconds=seconds
-            )
-            asked[path.stem] = asked.get(path.stem, 0) + 1
-            noisy = path.stem.startswith("noisy") and asked[path.stem] == 1
-            return Latency(2 * found.seconds, loop_s=1.9e-6) if noisy else found
-
+    class Telling(kind):  # type: ignore[misc, valid-type]
         def operators(self, path: Path, **_options: object) -> list[OperatorTime]:
             layers = [op.layer for op in read_graph(path).ops if op.layer]
             return [OperatorTime((layer,), 1e-6 * asked[path.stem]) for layer in layers]
@@ -272,7 +272,7 @@ def test_operators_are_timed_again_where_the_first_time_was_disturbed(
         "edgekit.pipeline.calibration.measure.networks", lambda: (plan, frozenset())
     )
     journal = Journal(tmp_path / "j", {})
-    (series,) = measure(DisturbedAtFirst(), [SETTING], seconds=600, journal=journal)
+    (series,) = measure(Telling(), [SETTING], seconds=600, journal=journal)
     seconds = {one.name: {part.seconds for part in one.parts} for one in series.observations}
     assert asked["noisy-fp32"] == 2
     assert min(seconds["noisy"]) >= 2e-6
