@@ -14,8 +14,10 @@ class CalibratedSetting(Document):
     Attributes:
         failed: networks that the runtime did not run, with the reason.
         disturbed_pct: median of how much slower than on a quiet device other code ran meanwhile.
-        median_pct: median error on composite networks of families that the fit had not seen.
+        median_pct: median error on composite networks that the fit had not seen.
         p90_pct: 90th percentile of the same.
+        family_median_pct: median error on those of families that the fit had not seen.
+        family_p90_pct: 90th percentile of the same.
     """
 
     runtime: str
@@ -26,6 +28,8 @@ class CalibratedSetting(Document):
     disturbed_pct: float
     median_pct: float | None
     p90_pct: float | None
+    family_median_pct: float | None
+    family_p90_pct: float | None
 
 
 class CalibrationReport(Document):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,28 +12,18 @@ from typing import Any
 import numpy as np
 import yaml
 
-from edgekit.base.errors import InputError, PreconditionError, ToolError
+from edgekit.base.errors import InputError, PreconditionError
 from edgekit.base.files import write_text
 from edgekit.base.progress import Progress, silent
 from edgekit.devices.device import DEVICES
 from edgekit.devices.machine import Machine
+from edgekit.pipeline.calibration.fits import SOURCE, Fit, fits
 from edgekit.pipeline.calibration.measure import FORMATS, Journal, Series, Setting, measure
-from edgekit.profiling.fit.factors import Scales
 from edgekit.profiling.fit.fitted import rounded
-from edgekit.profiling.fit.kernels import fit_kernels, predict_seconds
-from edgekit.profiling.fit.residuals import (
-    Residual,
-    coverage_pct,
-    interval,
-    median_pct,
-    p90_pct,
-)
 from edgekit.schema.calibration import CalibratedSetting, CalibrationReport
 from edgekit.schema.names import Precision
 from edgekit.schema.target import (
-    KernelCosts,
     MemorySpec,
-    PredictionError,
     Processor,
     RuntimeSpec,
     Source,
@@ -49,7 +39,6 @@ _RULES = {
     "openvino": "openvino-cpu",
 }
 _TITLES = {"litert": "LiteRT", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-_SOURCE = "calibration"
 # They run, but nothing measures them yet.
 _UNMEASURED: tuple[Precision, ...] = (
     "fp32", "int8", "fp16", "int8-dynamic", "int16x8", "int4-weight",
@@ -57,13 +46,8 @@ _UNMEASURED: tuple[Precision, ...] = (
 _ENTRIES = 8  # version of what the journal keeps, and of the networks that it is about
 _LOAD_PER_CORE = 0.5
 _NOISY = 0.15
-_FOLDS = 4
-_LEAST_COMPOSITES = 8
+_LEAST_NETWORKS = 16
 _NO_LIMIT_GB_S = 1000.0
-_METHOD = (
-    "measured over predicted, small composite networks, a quarter of their families left out of "
-    "the fit in turn; order statistics"
-)
 
 
 def calibrate(
@@ -109,10 +93,9 @@ def calibrate(
             {"entries": _ENTRIES, "machine": host.name, "minutes": minutes},
         )
         series = measure(opened, settings, seconds=60 * minutes, journal=journal, progress=progress)
-        progress("fitting", 1.0, 1.0)
     versions = {one.setting.runtime: one.version for one in series}
-    fits = _fits(series)
-    target = _target(name, host, settings, fits, versions)
+    fitted = fits(series, progress=progress)
+    target = _target(name, host, settings, fitted, versions)
     text = target_text(target)
     parse_target(text, str(output))
     write_text(output, text)
@@ -121,7 +104,7 @@ def calibrate(
         target=name,
         file=str(output),
         machine=host.name,
-        settings=tuple(_summary(one, fits[one.setting]) for one in series),
+        settings=tuple(_summary(one, fitted[one.setting]) for one in series),
         warnings=tuple(_warnings(series)),
     )
 
@@ -167,87 +150,17 @@ def _check(host: Machine, threads: Sequence[int], *, busy: bool) -> None:
         )
 
 
-_Fit = tuple[KernelCosts, PredictionError | None]
-
-
-def _fits(series: Sequence[Series]) -> dict[Setting, _Fit]:
-    """Costs of each setting, and their errors on composites left out."""
-    found: dict[Setting, _Fit] = {}
-    groups: dict[tuple[str, Precision], list[Series]] = {}
-    for one in sorted(series, key=lambda each: each.setting.threads):
-        groups.setdefault((one.setting.runtime, one.setting.precision), []).append(one)
-    for group in groups.values():
-        fitted = _together(group, [{}] * len(group))
-        residuals = _residuals(group, [scales for _, scales in fitted])
-        for one, (costs, _), own in zip(group, fitted, residuals, strict=True):
-            found[one.setting] = costs, _error(own) if len(own) >= _LEAST_COMPOSITES else None
-    return found
-
-
-def _together(
-    group: Sequence[Series], scales: Sequence[Scales], out: Collection[str] = ()
-) -> list[tuple[KernelCosts, Scales]]:
-    """Fits of a runtime's numbers of threads: what the fewest take tells of what more take.
-
-    Args:
-        group: by threads, the fewest first.
-        scales: of each; none: to be found.
-        out: families left out.
-    """
-    found: list[tuple[KernelCosts, Scales]] = []
-    for one, known in zip(group, scales, strict=True):
-        kept = [each for each in one.observations if each.family not in out]
-        if not kept:
-            reason = next(iter(one.failed.values()), "no network was measured")
-            raise ToolError(f"{one.setting.key}: nothing could be measured", hint=reason)
-        base = found[0][0] if found else None
-        found.append(fit_kernels(kept, source=_SOURCE, scales=known or None, base=base))
-    return found
-
-
-def _residuals(group: Sequence[Series], scales: Sequence[Scales]) -> list[list[Residual]]:
-    """Of composites, a share of whose families is left out in turn."""
-    own = [[one for one in each.observations if one.name in each.composites] for each in group]
-    families = sorted({one.family for members in own for one in members})
-    found: list[list[Residual]] = [[] for _ in group]
-    for fold in range(_FOLDS if len(families) >= _FOLDS else 0):
-        out = set(families[fold::_FOLDS])
-        fitted = _together(group, scales, out)
-        for residuals, members, (costs, _) in zip(found, own, fitted, strict=True):
-            residuals += [
-                Residual(one.name, one.family, one.seconds / predict_seconds(one, costs))
-                for one in members
-                if one.family in out
-            ]
-    return found
-
-
-def _error(residuals: Sequence[Residual]) -> PredictionError:
-    low, high = interval([residual.ratio for residual in residuals])
-    return PredictionError(
-        median_pct=rounded(median_pct(residuals)),
-        p90_pct=rounded(p90_pct(residuals)),
-        low=rounded(low),
-        high=rounded(high),
-        coverage_pct=rounded(coverage_pct(residuals)),
-        unseen_low=rounded(min(low, 1.0) ** 2),
-        unseen_high=rounded(max(high, 1.0) ** 2),
-        models=len(residuals),
-        method=_METHOD,
-    )
-
-
 def _target(
     name: str,
     host: Machine,
     settings: Sequence[Setting],
-    fits: dict[Setting, _Fit],
+    fitted: dict[Setting, Fit],
     versions: dict[str, str],
 ) -> Target:
     variants = []
     for runtime, threads in dict.fromkeys((one.runtime, one.threads) for one in settings):
         own = {
-            one.precision: fits[one]
+            one.precision: fitted[one]
             for one in settings
             if (one.runtime, one.threads) == (runtime, threads)
         }
@@ -272,7 +185,7 @@ def _target(
         device_class="x86_cpu" if host.architecture in ("x86_64", "AMD64") else "sbc_cpu",
         sources=(
             Source(
-                id=_SOURCE,
+                id=SOURCE,
                 title=f"edgekit calibrate on {host.cpu}, {host.os}, {host.kernel}, {when}",
                 url=f"file:{name}.yaml",
             ),
@@ -282,7 +195,7 @@ def _target(
         processors=(Processor(name="cpu", kind="cpu", rules=first.rules, costs=first.costs),),
         variants=tuple(others),
         memory=MemorySpec(
-            ram_bytes=host.memory_bytes, bandwidth_gb_s=_NO_LIMIT_GB_S, source=_SOURCE
+            ram_bytes=host.memory_bytes, bandwidth_gb_s=_NO_LIMIT_GB_S, source=SOURCE
         ),
         zeros=Zeros(effect="smaller_file", why="no kernel was measured with weights of zero"),
         error=first.error,
@@ -311,7 +224,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> Any:
 _Dumper.add_representer(str, _text)
 
 
-def _summary(series: Series, fit: _Fit) -> CalibratedSetting:
+def _summary(series: Series, fit: Fit) -> CalibratedSetting:
     error = fit[1]
     return CalibratedSetting(
         runtime=series.setting.runtime,
@@ -322,6 +235,8 @@ def _summary(series: Series, fit: _Fit) -> CalibratedSetting:
         disturbed_pct=rounded(100 * series.disturbed),
         median_pct=error.median_pct if error else None,
         p90_pct=error.p90_pct if error else None,
+        family_median_pct=error.family_median_pct if error else None,
+        family_p90_pct=error.family_p90_pct if error else None,
     )
 
 
@@ -330,7 +245,7 @@ def _warnings(series: Sequence[Series]) -> list[str]:
     disturbed = float(np.median([one.disturbed for one in series]))
     if disturbed > _NOISY:
         found.append(f"something else ran on the device: it was {disturbed:.0%} slower than quiet")
-    without = [one.setting.key for one in series if len(one.observations) < 2 * _LEAST_COMPOSITES]
+    without = [one.setting.key for one in series if len(one.observations) < _LEAST_NETWORKS]
     if without:
         found.append(f"few networks were measured for {', '.join(without)}: give it more minutes")
     return found
