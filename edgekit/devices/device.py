@@ -116,7 +116,7 @@ class LocalDevice:
             threads=threads,
             seconds=seconds,
         )
-        return [OperatorTime(tuple(names), time) for names, time in answer["operators"]]
+        return [OperatorTime(tuple(names), *rest) for names, *rest in answer["operators"]]
 
     def runtime_version(self, runtime: str) -> str:
         """See `Device.runtime_version`."""

@@ -97,7 +97,7 @@ def quick_operators(*, path: str, runtime: str, threads: int, seconds: float) ->
         seconds: about how long the runs take.
 
     Returns:
-        JSON-able: `operators`, of each its names in the file and its seconds; see
+        JSON-able: `operators`, of each its names in the file, its seconds and its type; see
         `edgekit.runtimes.operators`.
 
     Raises:
@@ -110,7 +110,7 @@ def quick_operators(*, path: str, runtime: str, threads: int, seconds: float) ->
         seconds=seconds,
         inputs=partial(random_inputs, seed=0),
     )
-    return {"operators": [(one.names, one.seconds) for one in found]}
+    return {"operators": [(one.names, one.seconds, one.type) for one in found]}
 
 
 def _runs(

@@ -329,6 +329,7 @@ class _Reader:
                     macs=onnx_ops.count_macs(node.op_type, inputs, outputs, attributes)
                     if standard
                     else 0,
+                    node=node.name,
                 )
             )
             if inputs and fixed.issuperset(ops[-1].inputs):

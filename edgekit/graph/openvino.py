@@ -196,6 +196,7 @@ class _Reader:
                 outputs=tuple(outputs),
                 attributes=attributes,
                 macs=openvino_ops.count_macs(kind, inputs, made, attributes),
+                node=name,
             )
         )
 

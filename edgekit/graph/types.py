@@ -91,6 +91,7 @@ class Op:
         outputs: tensor indices.
         attributes: of the operator, such as strides and padding; plain values.
         macs: multiply-accumulate operations of one sample.
+        node: its own name in the file; "" where it has none. Several may share one.
     """
 
     index: int
@@ -101,6 +102,7 @@ class Op:
     outputs: tuple[int, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     macs: int = 0
+    node: str = ""
 
 
 @dataclass(frozen=True)

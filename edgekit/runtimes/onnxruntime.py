@@ -22,7 +22,10 @@ from edgekit.schema.artifact import TensorInfo
 
 _FATAL = 4
 _KERNEL = "_kernel_time"
-_RENAMED = re.compile(r"(_token_\d+|_mul(?=_nchwc)|_nchwc)+$")
+_RENAMED = re.compile(
+    r"(_token_\d+|_(mul|bn)(?=_nchwc)|_nchwc|_FusedActivation|/\w*Fusion/?|/duplicated)+$"
+)
+_FUSED_TYPE = re.compile(r"^(QLinear|Q(?=Gemm$)|Fused|Nhwc)")
 _FIRST_RUNS = 2
 _KEPT = 0.6
 _DTYPES = {"float": "float32", "double": "float64"}
@@ -112,7 +115,7 @@ class OnnxSession(Session):
 def profiled(path: Path, *, threads: int, seconds: float, inputs: Inputs) -> list[OperatorTime]:
     """See `edgekit.runtimes.operators.operator_times`."""
     times: dict[int, list[float]] = {}
-    names: dict[int, str] = {}
+    known: dict[int, tuple[str, str]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="edgekit-") as folder,
         OnnxSession(path, threads=threads, profile=Path(folder) / "profile") as session,
@@ -123,16 +126,15 @@ def profiled(path: Path, *, threads: int, seconds: float, inputs: Inputs) -> lis
         if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
             node = int(event["args"]["node_index"])
             times.setdefault(node, []).append(event["dur"])
-            names[node] = event["name"].removesuffix(_KERNEL)
+            known[node] = event["name"].removesuffix(_KERNEL), event["args"]["op_name"]
     return [
-        OperatorTime((_original(names[node]),), 1e-6 * float(np.mean(_middle(found))))
-        for node, found in times.items()
+        OperatorTime(
+            (_RENAMED.sub("", name.removeprefix("fused ")),),
+            1e-6 * float(np.mean(_middle(times[node]))),
+            _FUSED_TYPE.sub("", kind),
+        )
+        for node, (name, kind) in known.items()
     ]
-
-
-def _original(name: str) -> str:
-    """The name in the file of an operator that the optimizer renamed."""
-    return _RENAMED.sub("", name.removeprefix("fused ")).partition("/")[0]
 
 
 def _middle(values: list[float]) -> list[float]:

@@ -20,13 +20,15 @@ class OperatorTime:
     """One operator that a runtime made of a file's.
 
     Attributes:
-        names: of the file's operators that it computes, as far as the runtime tells; none: one
-            that it added, such as a change of layout.
+        names: of the file's operators that it computes, or of what they make, as far as the runtime
+            tells; none: one that it added, such as a change of layout.
         seconds: of one inference.
+        type: of the operator that it computes, in the words of the file's format, if it is told.
     """
 
     names: tuple[str, ...]
     seconds: float
+    type: str = ""
 
 
 PROFILERS: Registry[Callable[..., list[OperatorTime]]] = Registry(

@@ -246,6 +246,12 @@ def _disturbed_at_first(
     return Disturbed, asked
 
 
+def _made(path: Path) -> list[str]:
+    """Names of what a file's operators make."""
+    graph = read_graph(path)
+    return [graph.tensors[op.outputs[0]].name for op in graph.ops]
+
+
 def test_what_was_disturbed_is_measured_again(tmp_path: Path, fake: type[FakeDevice]) -> None:
     kind, asked = _disturbed_at_first(fake, lambda name: len(name) % 2 == 0)
     journal = Journal(tmp_path / "j", {})
@@ -264,8 +270,7 @@ def test_operators_are_timed_again_where_the_first_time_was_disturbed(
 
     class Telling(kind):  # type: ignore[misc, valid-type]
         def operators(self, path: Path, **_options: object) -> list[OperatorTime]:
-            layers = [op.layer for op in read_graph(path).ops if op.layer]
-            return [OperatorTime((layer,), 1e-6 * asked[path.stem]) for layer in layers]
+            return [OperatorTime((name,), 1e-6 * asked[path.stem]) for name in _made(path)]
 
     plan = [block(name) for name in ("noisy", *(f"quiet-{number}" for number in range(9)))]
     monkeypatch.setattr(
@@ -313,8 +318,7 @@ def test_operators_of_an_earlier_run_are_known_in_files_that_are_written_anew(
 
     class Telling(fake):  # type: ignore[misc, valid-type]
         def operators(self, path: Path, **_options: object) -> list[OperatorTime]:
-            layers = [op.layer for op in read_graph(path).ops if op.layer]
-            return [OperatorTime((layer,), 1e-6) for layer in layers]
+            return [OperatorTime((name,), 1e-6) for name in _made(path)]
 
     monkeypatch.setattr(
         "edgekit.pipeline.calibration.measure.networks", lambda: ([block()], frozenset())

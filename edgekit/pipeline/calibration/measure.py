@@ -27,8 +27,9 @@ from edgekit.pipeline.calibration.files import write_network
 from edgekit.pipeline.calibration.network import Network
 from edgekit.profiling.fit.attribution import parts
 from edgekit.profiling.fit.kernels import Observation
+from edgekit.profiling.fit.named import Told, told
 from edgekit.profiling.view import GraphView
-from edgekit.runtimes.operators import PROFILERS, OperatorTime
+from edgekit.runtimes.operators import PROFILERS
 from edgekit.schema.names import Format, Precision
 
 FORMATS: Mapping[str, Format] = {
@@ -274,7 +275,7 @@ class _Gathered:
     def __init__(self) -> None:
         self._networks: dict[str, tuple[Network, GraphView]] = {}
         self._latencies: dict[str, list[Latency]] = {}
-        self._operators: dict[str, list[list[OperatorTime]]] = {}
+        self._operators: dict[str, list[list[Told]]] = {}
         self._failed: dict[str, str] = {}
         self._version = "unknown"
 
@@ -298,15 +299,11 @@ class _Gathered:
         latency = Latency(entry["seconds"], entry["loop_s"], entry["trip_s"])
         self._latencies.setdefault(network.name, []).append(latency)
         self._version = entry["version"]
-        _, view = self._networks.setdefault(network.name, (network, view))
-        layers = [op.layer or "" for op in view.graph.ops]
-        times = [
-            OperatorTime(tuple(layers[index] for index in known), seconds)
-            for known, seconds in entry["operators"]
-        ]
+        self._networks.setdefault(network.name, (network, view))
+        times = [Told(tuple(operators), seconds) for operators, seconds in entry["operators"]]
         self._operators.setdefault(network.name, []).append(times)
 
-    def _operators_beside(self, latency: Latency, name: str) -> list[OperatorTime]:
+    def _operators_beside(self, latency: Latency, name: str) -> list[Told]:
         """Times of a network's operators of the visit that a latency is of."""
         visits = zip(self._latencies[name], self._operators[name], strict=True)
         return next(times for one, times in visits if one is latency)
@@ -344,7 +341,6 @@ def _entry(
     runs: float,
     profiled: bool,
 ) -> dict[str, Any]:
-    places = {op.layer: op.index for op in reversed(view.graph.ops)}  # names change with each file
     try:
         latency = device.latency(
             path, runtime=setting.runtime, threads=setting.threads, seconds=runs
@@ -363,9 +359,6 @@ def _entry(
         seconds=latency.seconds,
         loop_s=latency.loop_s,
         trip_s=latency.trip_s,
-        operators=[
-            ([places[name] for name in one.names if name in places], one.seconds)
-            for one in operators
-        ],
+        operators=[(one.operators, one.seconds) for one in told(view, operators)],
         version=device.runtime_version(setting.runtime),
     )

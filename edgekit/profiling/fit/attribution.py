@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgekit.graph.types import Op
+from edgekit.profiling.fit.named import Told
 from edgekit.profiling.view import GraphView
-from edgekit.runtimes.operators import OperatorTime
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Part:
     runs: int = 1
 
 
-def parts(view: GraphView, times: Sequence[OperatorTime]) -> list[Part]:
+def parts(view: GraphView, times: Sequence[Told]) -> list[Part]:
     """Divides a file's operators into parts by the operators that a runtime ran.
 
     What the runtime added, such as a change of layout, belongs to what runs next, or to what makes
@@ -34,7 +34,7 @@ def parts(view: GraphView, times: Sequence[OperatorTime]) -> list[Part]:
     one before it.
 
     Args:
-        view: the file's graph; layers have the names of its operators.
+        view: the file's graph.
         times: in order.
     """
     return list(_Division(view, times).parts())
@@ -43,9 +43,8 @@ def parts(view: GraphView, times: Sequence[OperatorTime]) -> list[Part]:
 class _Division:
     """Joins operators whose times came together."""
 
-    def __init__(self, view: GraphView, times: Sequence[OperatorTime]) -> None:
+    def __init__(self, view: GraphView, times: Sequence[Told]) -> None:
         self._view = view
-        self._named = {op.layer: op for op in reversed(view.graph.ops) if op.layer}
         self._joined: dict[int, int] = {}
         self._seconds: dict[int, float] = {}
         self._runs: dict[int, int] = {}
@@ -89,11 +88,10 @@ class _Division:
         hosts = (self._host(self._view.producers.get(tensor.index)) for tensor in sources)
         return next((op.index for op in hosts if op is not None and op.index not in told), None)
 
-    def _own(self, time: OperatorTime) -> list[int]:
+    def _own(self, time: Told) -> list[int]:
         """The operators that a time is told of; of fused ones only, the one that computes them."""
-        found = [self._named[name] for name in time.names if name in self._named]
-        live = [op.index for op in found if op.index not in self._view.free]
-        hosts = (self._host(op) for op in found)
+        live = [index for index in time.operators if index not in self._view.free]
+        hosts = (self._host(self._view.graph.ops[index]) for index in time.operators)
         return live or [host.index for host in hosts if host is not None][:1]
 
     def _host(self, op: Op | None) -> Op | None:
