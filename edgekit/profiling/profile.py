@@ -100,7 +100,8 @@ def profile_subject(subject: Subject, target: Target) -> Profile:
         elsewhere = Figure.missing(f"of {target.power.scope}: {why}")
         profile = profile.model_copy(update={"energy_mj": elsewhere, "power_w": elsewhere})
     short = shortages(memories(profile, subject, target))
-    return profile.model_copy(update={"warnings": (*short, *profile.warnings)})
+    update = {"warnings": (*short, *profile.warnings), "shortages": short}
+    return profile.model_copy(update=update)
 
 
 def memories(profile: Profile, subject: Subject, target: Target) -> tuple[Held, ...]:

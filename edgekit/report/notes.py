@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from edgekit.profiling.memory.fits import DOES_NOT_FIT
 from edgekit.schema.results import Profile
 
 
@@ -62,5 +61,4 @@ def _deciding(profile: Profile) -> Profile:
     """A measurement as it is; an estimate with its warnings of memories only."""
     if profile.target is None:
         return profile
-    kept = tuple(line for line in profile.warnings if line.startswith(DOES_NOT_FIT))
-    return profile.model_copy(update={"warnings": kept})
+    return profile.model_copy(update={"warnings": profile.shortages})

@@ -160,6 +160,7 @@ class Profile(Document):
         usage: energy a day and battery life, where a rate was asked for.
         verdict: over all budgets; None: none were given.
         budgets: each of them.
+        shortages: memories of the target that are too small, a line each; among the warnings too.
         details: conditions of a measurement, parameters of an estimate.
     """
 
@@ -178,6 +179,7 @@ class Profile(Document):
     placement: Placement | None = None
     layers: tuple[LayerProfile, ...] = ()
     warnings: tuple[str, ...] = ()
+    shortages: tuple[str, ...] = ()
     details: dict[str, Any] = Field(default_factory=dict)
 
     @property

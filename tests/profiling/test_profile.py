@@ -195,7 +195,8 @@ def test_a_profile_says_where_the_model_does_not_fit() -> None:
     found = profile_graph(
         replace(graph, file_bytes=4096), board.model_copy(update={"memory": small}), "m"
     )
-    ram, flash = found.warnings[:2]
+    ram, flash = found.shortages
+    assert found.warnings[:2] == found.shortages
     assert ram.startswith("does not fit: ")
     assert ram.endswith(" of RAM needed, 16 B available")
     assert flash == "does not fit: 4 KiB of flash needed, 2 KiB available"

@@ -10,9 +10,6 @@ from edgekit.schema.figure import Figure
 from edgekit.schema.target import MemorySpec
 from edgekit.schema.units import show_bytes
 
-DOES_NOT_FIT = "does not fit:"
-"""How a warning of a memory that is too small begins."""
-
 
 @dataclass(frozen=True)
 class Held:
@@ -55,7 +52,7 @@ def shortages(memories: Iterable[Held]) -> tuple[str, ...]:
     """One warning a memory that is too small."""
     names = {"ram": "RAM", "flash": "flash"}
     return tuple(
-        f"{DOES_NOT_FIT} {show_bytes(one.needed.value or 0)} of {names[one.memory]} needed, "
+        f"does not fit: {show_bytes(one.needed.value or 0)} of {names[one.memory]} needed, "
         f"{show_bytes(one.available)} available"
         for one in memories
         if one.too_small
