@@ -129,21 +129,12 @@ def _memory(
 ) -> tuple[dict[str, Figure], list[Finding]]:
     """Bytes that the model needs and that the target has, and where they are too few."""
     need = memory_need(graph, runtime_of(target))
-    ram, flash, parts = need.ram, need.flash, need.parts
+    ram, parts = need.ram, need.parts
+    flash = compiled_flash(need.flash, compiled, graph.file_bytes)
     if (free := free_sizes(graph)) is not None:
         ram, parts = Figure.missing(free), {}
-    if compiled is not None:
-        if compiled_ram := ram_bytes(compiled):
-            ram = Figure(
-                value=compiled_ram, unit="bytes", origin="compiled", method=method(compiled)
-            )
-        if flash is not None and compiled.left_to_cpu < len(compiled.ops):
-            flash = compiled_flash(
-                flash,
-                compiler=compiled.compiler,
-                compiled_bytes=len(compiled.model),
-                source_bytes=graph.file_bytes,
-            )
+    if compiled is not None and (compiled_ram := ram_bytes(compiled)):
+        ram = Figure(value=compiled_ram, unit="bytes", origin="compiled", method=method(compiled))
     figures = parts | {
         "ram_needed": ram,
         "model": Figure(

@@ -102,30 +102,32 @@ def ram_bytes(result: Compiled) -> int:
 
 
 def compiled_flash(
-    flash: Figure, *, compiler: str, compiled_bytes: int, source_bytes: int
-) -> Figure:
-    """Flash with the compiled file in the place of its source.
+    flash: Figure | None, result: Compiled | None, source_bytes: int
+) -> Figure | None:
+    """Flash with the compiled file in the place of its source, if the accelerator runs any of it.
 
     Args:
-        flash: with the source.
-        compiler: whose file it is.
-        compiled_bytes: size of that file.
+        flash: with the source; None: weights are in RAM.
+        result: the compiler's; None: nothing was compiled.
         source_bytes: size of the source file.
     """
-    more = compiled_bytes - source_bytes
+    if flash is None or result is None or result.left_to_cpu == len(result.ops):
+        return flash
+    more = len(result.model) - source_bytes
     ends = {name: getattr(flash, name) for name in ("low", "value", "high")}
     ends = {name: end if end is None else end + more for name, end in ends.items()}
-    words = f"{flash.method}, as {compiler} writes it"
+    words = f"{flash.method}, as {result.compiler} writes it"
     return flash.model_copy(update={**ends, "method": words})
 
 
-def compiled_profile(view: GraphView, target: Target, artifact: str, path: Path | None) -> Profile:
+def compiled_profile(
+    view: GraphView, target: Target, artifact: str, placed: CompiledPlacement
+) -> Profile:
     """The profile of a file by the compiler's own cost model; see `Compiled`.
 
     A latency is given only where the accelerator runs every operator: the compiler does not time
     those on the CPU, and a part is not the whole.
     """
-    placed = compiled_placement(view, target, path)
     result = placed.result
     details: dict[str, object] = {"precision": view.precision}
     if result is not None:

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from edgekit.graph.read import read_graph
 from edgekit.graph.types import Graph
-from edgekit.profiling.compiled import compiled_alone, compiled_flash, compiled_profile
+from edgekit.profiling.compiled import (
+    compiled_alone,
+    compiled_flash,
+    compiled_placement,
+    compiled_profile,
+)
 from edgekit.profiling.cost import OpTime
 from edgekit.profiling.energy import compiled_energy, demands, energy_figures
 from edgekit.profiling.estimate import Estimate, charged_costs, estimate
@@ -92,40 +97,36 @@ def profile_graph(
 
 def profile_subject(subject: Subject, target: Target) -> Profile:
     """As `profile_graph`, for a graph that is profiled on several targets."""
-    profile = _profile(subject, target)
+    return profile_with_memories(subject, target)[0]
+
+
+def profile_with_memories(subject: Subject, target: Target) -> tuple[Profile, tuple[Held, ...]]:
+    """A profile, and the target's memories with what they are to hold, as `edgekit check` says."""
+    graph, running = subject.view.graph, target.running(subject.view.graph.format)
+    compiled = None
+    if compiled_alone(running, graph.format):
+        placed = compiled_placement(subject.view, running, subject.path)
+        compiled = placed.result
+        alone = compiled_profile(subject.view, running, subject.artifact, placed)
+        profile = _with_energy(alone, running)
+    else:
+        profile = _profile(subject, running)
+    flash = compiled_flash(subject.need(runtime_of(target)).flash, compiled, graph.file_bytes)
+    memories = held(profile.peak_memory_bytes, flash, target.memory)
     if profile.placement is None:  # its runtime does not read the file
-        return profile
+        return profile, memories
     if target.power is not None and profile.energy_mj.value == 0:
         why = target.assumed.get("power", "nothing is drawn by the network")
         elsewhere = Figure.missing(f"of {target.power.scope}: {why}")
         profile = profile.model_copy(update={"energy_mj": elsewhere, "power_w": elsewhere})
-    short = shortages(memories(profile, subject, target))
+    short = shortages(memories)
     update = {"warnings": (*short, *profile.warnings), "shortages": short}
-    return profile.model_copy(update=update)
-
-
-def memories(profile: Profile, subject: Subject, target: Target) -> tuple[Held, ...]:
-    """The target's memories with what they are to hold, as `edgekit check` judges them."""
-    flash = subject.need(runtime_of(target)).flash
-    size = profile.details.get("compiled_bytes")
-    accelerated = profile.placement is not None and profile.placement.accelerator_ops
-    if flash is not None and isinstance(size, int) and accelerated:
-        flash = compiled_flash(
-            flash,
-            compiler=str(profile.details["compiler"]),
-            compiled_bytes=size,
-            source_bytes=subject.view.graph.file_bytes,
-        )
-    return held(profile.peak_memory_bytes, flash, target.memory)
+    return profile.model_copy(update=update), memories
 
 
 def _profile(subject: Subject, target: Target) -> Profile:
-    view = subject.view
-    target = target.running(view.graph.format)
-    if view.graph.format not in target.runtime.formats:
-        return _unknown(view.graph, target, subject.artifact)
-    if compiled_alone(target, view.graph.format):
-        return _with_energy(compiled_profile(view, target, subject.artifact, subject.path), target)
+    if subject.view.graph.format not in target.runtime.formats:
+        return _unknown(subject.view.graph, target, subject.artifact)
     view, loads = subject.on(target)
     placed = place(view, target)
     result = estimate(view, loads, placed, target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,8 @@ from edgekit.base.progress import Progress, silent
 from edgekit.graph.read import read_graph
 from edgekit.profiling.budgets import Limits, budgets, judge, overall
 from edgekit.profiling.compiled import compiled_alone
-from edgekit.profiling.profile import Subject, memories, profile_subject
+from edgekit.profiling.memory.fits import Held
+from edgekit.profiling.profile import Subject, profile_with_memories
 from edgekit.profiling.targets import all_targets
 from edgekit.schema.figure import Figure
 from edgekit.schema.results import BudgetVerdict, Profile, RankedTarget, Ranking, Verdict
@@ -117,10 +118,10 @@ def rank_file(
 
 def _ranked(subject: Subject, target: Target, limits: Limits, by: Order) -> RankedTarget:
     try:
-        profile = profile_subject(subject, target)
+        profile, memories = profile_with_memories(subject, target)
     except EdgekitError as error:  # one target's compiler does not spoil the answer for the others
         return _unknown(target, error.message)
-    held = (*budgets(profile, limits), *_fits(profile, subject, target))
+    held = (*budgets(profile, limits), *_fits(memories))
     asked = _figure(profile, by)
     verdict, reason = overall(held), _reason(held)
     if asked.value is None and verdict != "over":
@@ -148,12 +149,9 @@ def _unknown(target: Target, reason: str) -> RankedTarget:
     )  # fmt: skip
 
 
-def _fits(profile: Profile, subject: Subject, target: Target) -> list[BudgetVerdict]:
+def _fits(memories: Iterable[Held]) -> list[BudgetVerdict]:
     """The target's own memories, as `edgekit check` holds them against the model."""
-    return [
-        judge(f"{one.memory}_bytes", one.needed, one.available)
-        for one in memories(profile, subject, target)
-    ]
+    return [judge(f"{one.memory}_bytes", one.needed, one.available) for one in memories]
 
 
 def _reason(held: Sequence[BudgetVerdict]) -> str | None:

@@ -134,18 +134,12 @@ def _as_compiled(report: MemoryReport, result: Compiled, source_bytes: int) -> M
     size = ram_bytes(result)
     if not size:  # it says nothing of it
         return report
-    flash = report.flash and compiled_flash(
-        report.flash,
-        compiler=result.compiler,
-        compiled_bytes=len(result.model),
-        source_bytes=source_bytes,
-    )
     parts = {name: part for name, part in compiled_memory(result).items() if "flash" not in name}
     kept = [name for name in _KEPT if name in report.parts]
     return report.model_copy(
         update={
             "ram": Figure(value=size, unit="bytes", origin="compiled", method=method(result)),
-            "flash": flash,
+            "flash": compiled_flash(report.flash, result, source_bytes),
             "parts": parts | {name: report.parts[name] for name in kept},
             "notes": (
                 f"RAM is what {result.compiler} lays out; arena, peak and order are of the file "
