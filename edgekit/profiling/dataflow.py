@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from edgekit.graph.types import Graph
 from edgekit.profiling.placement import OpPlacement, crossing_tensors
@@ -32,66 +33,89 @@ _LANES = 64
 _POWER = 3
 
 
-def switches(loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor) -> bool:
-    """Whether a processor loads a network part by part, because it cannot hold all of it.
+@dataclass(frozen=True)
+class Occupancy:
+    """What a network takes of a processor; of one that is not dataflow nothing.
 
-    Attention, of which many layers wait for all values of others, is always split.
+    Attributes:
+        processor: the hardware.
+        loads: work of the network's operators.
+        placed: where they run.
+        shares: what each operator takes of what one context holds, by position.
+        switched: whether the network is loaded part by part, because the chip cannot hold all of
+            it. Attention, of which many layers wait for all values of others, is always split.
     """
+
+    processor: Processor
+    loads: Sequence[Work]
+    placed: Sequence[OpPlacement]
+    shares: Mapping[int, float]
+    switched: bool
+
+    def cycles(self, graph: Graph) -> dict[int, float]:
+        """Cycles from image to image that each layer stands for, by position; none: no pipeline."""
+        pipeline = self.processor.pipeline
+        if pipeline is None:
+            return {}
+        lanes = {
+            index: _lane_macs(self.loads[index]) for index in self.shares if self.loads[index].macs
+        }
+        if not lanes or self.switched:
+            return {index: macs / pipeline.macs for index, macs in lanes.items()}
+
+        def values(tensors: Iterable[int]) -> int:
+            return sum(graph.tensors[index].elements for index in tensors)
+
+        least = {index: _least_share(self.loads[index], self.processor) for index in lanes}
+        shares = chip_shares(lanes, least)
+        ports = crossing_tensors(graph, self.placed, self.processor.name)
+        limits = (
+            max(lanes[index] / share for index, share in shares.items()) / pipeline.macs,
+            max(values(graph.ops[index].outputs) for index in lanes) / pipeline.values,
+            max(values(tensors) for tensors in ports) / pipeline.port_values,
+        )
+        cycles = sum(limit**_POWER for limit in limits) ** (1 / _POWER)
+        return {index: cycles * share for index, share in shares.items()}
+
+    def waiting_bytes(self, graph: Graph) -> int:
+        """Bytes that contexts of a network leave for later ones.
+
+        A context ends where the chip is full. How the compiler cuts is not known, so each operator
+        counts by its share of a context: so likely is it the last of one.
+        """
+        if not self.switched:
+            return 0
+        alive = _alive_after(graph)
+        return round(sum(share * alive[index] for index, share in self.shares.items()))
+
+
+def occupancy(
+    loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
+) -> Occupancy:
+    """What the operators that run on a processor take of it."""
     shares = _held_shares(loads, placed, processor)
     attention = any(
         loads[index].kind == "matmul" and not loads[index].weight_bytes for index in shares
     )
-    return attention or sum(shares.values()) > 1
+    switched = attention or sum(shares.values()) > 1
+    return Occupancy(processor, loads, placed, shares, switched)
+
+
+def switches(loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor) -> bool:
+    """See `Occupancy.switched`."""
+    return occupancy(loads, placed, processor).switched
 
 
 def layer_cycles(
     graph: Graph, loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
 ) -> dict[int, float]:
-    """Cycles from image to image that each layer stands for, by its position; none: no pipeline."""
-    pipeline = processor.pipeline
-    if pipeline is None:
-        return {}
-    lanes = {
-        index: _lane_macs(loads[index])
-        for index in _held_shares(loads, placed, processor)
-        if loads[index].macs
-    }
-    if not lanes or switches(loads, placed, processor):
-        return {index: macs / pipeline.macs for index, macs in lanes.items()}
-
-    def values(tensors: Iterable[int]) -> int:
-        return sum(graph.tensors[index].elements for index in tensors)
-
-    shares = chip_shares(lanes, {index: _least_share(loads[index], processor) for index in lanes})
-    ports = crossing_tensors(graph, placed, processor.name)
-    limits = (
-        max(lanes[index] / share for index, share in shares.items()) / pipeline.macs,
-        max(values(graph.ops[index].outputs) for index in lanes) / pipeline.values,
-        max(values(tensors) for tensors in ports) / pipeline.port_values,
-    )
-    cycles = sum(limit**_POWER for limit in limits) ** (1 / _POWER)
-    return {index: cycles * share for index, share in shares.items()}
-
-
-def waiting_bytes(
-    graph: Graph, loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
-) -> int:
-    """Bytes that contexts of a network leave for later ones.
-
-    A context ends where the chip is full. How the compiler cuts is not known, so each operator
-    counts by its share of a context: so likely is it the last of one.
-    """
-    if not switches(loads, placed, processor):
-        return 0
-    shares = _held_shares(loads, placed, processor)
-    alive = _alive_after(graph)
-    return round(sum(share * alive[index] for index, share in shares.items()))
+    """See `Occupancy.cycles`."""
+    return occupancy(loads, placed, processor).cycles(graph)
 
 
 def _held_shares(
     loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
 ) -> dict[int, float]:
-    """What each of a processor's operators takes of what one context holds, by position."""
     if processor.pipeline is None or not processor.parameter_cache_bytes:
         return {}
     each = processor.pipeline.operator_bytes

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from edgekit.graph.types import Graph, Port
 from edgekit.profiling.cost import OpTime, crossing_seconds, op_time
-from edgekit.profiling.dataflow import layer_cycles, switches, waiting_bytes
+from edgekit.profiling.dataflow import Occupancy, occupancy
 from edgekit.profiling.edgetpu_cache import PROGRAM_BYTES, parameter_cache
 from edgekit.profiling.kernels.factors import factors
 from edgekit.profiling.placement import COMPILED, OpPlacement, crossing_tensors
@@ -69,12 +69,12 @@ def estimate(
         charged = target.precisions.get(work.precision)
         if work.macs and (charged is None or charged not in processors[place.where].costs):
             return f"no measurements of {work.precision} on this target's {place.where}"
-    shares = _streamed_shares(view, loads, placed, processors)
-    parts = {name for name, one in processors.items() if switches(loads, placed, one)}
+    occupied = {name: occupancy(loads, placed, one) for name, one in processors.items()}
+    shares = _streamed_shares(view, occupied)
     cycles = {
         index: amount
-        for one in processors.values()
-        for index, amount in layer_cycles(view.graph, loads, placed, one).items()
+        for one in occupied.values()
+        for index, amount in one.cycles(view.graph).items()
     }
     charged_by = [
         charged_costs(processors[place.where or ""], work.precision, target)
@@ -94,14 +94,14 @@ def estimate(
             target.memory,
             streamed_share=shares.get(processor.name, 0.0),
             factor=factor.value,
-            switched=processor.name in parts,
+            switched=occupied[processor.name].switched,
             cycles=cycles.get(index, 0.0),
         )
         if factor.extrapolated is not None:
             time = replace(time, extrapolated=factor.extrapolated)
         times.append(time)
         busy[processor.name] += time.seconds
-    crossing = _crossings(view.graph, loads, placed, processors, busy)
+    crossing = _crossings(view.graph, occupied, busy)
     used = {
         place.where
         for work, place in zip(loads, placed, strict=True)
@@ -162,18 +162,12 @@ def _main_precision(loads: Sequence[Work]) -> Precision:
     return max(by_macs, key=lambda precision: by_macs[precision], default="fp32")
 
 
-def _streamed_shares(
-    view: GraphView,
-    loads: Sequence[Work],
-    placed: Sequence[OpPlacement],
-    processors: Mapping[str, Processor],
-) -> dict[str, float]:
+def _streamed_shares(view: GraphView, occupied: Mapping[str, Occupancy]) -> dict[str, float]:
     """Bytes over the link for a byte of each processor's weights, as the file has them."""
     return {
-        name: streamed_bytes(view, loads, placed, processor) / held
-        for name, processor in processors.items()
-        if processor.parameter_cache_bytes is not None
-        and (held := _weight_bytes(loads, placed, name))
+        name: _streamed_bytes(view, one) / held
+        for name, one in occupied.items()
+        if one.processor.parameter_cache_bytes is not None and (held := _weight_bytes(one))
     }
 
 
@@ -181,24 +175,29 @@ def streamed_bytes(
     view: GraphView, loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
 ) -> int:
     """Bytes of weights that a processor's parameter cache cannot keep from run to run."""
+    return _streamed_bytes(view, occupancy(loads, placed, processor))
+
+
+def _streamed_bytes(view: GraphView, occupied: Occupancy) -> int:
+    processor = occupied.processor
     cache = processor.parameter_cache_bytes
     if cache is None:
         return 0
     if processor.rules == EDGETPU.name:
-        return parameter_cache(view, placed, processor.name, cache).streamed
-    held = _weight_bytes(loads, placed, processor.name)
+        return parameter_cache(view, occupied.placed, processor.name, cache).streamed
+    held = _weight_bytes(occupied)
     if processor.pipeline:
         share = processor.pipeline.streamed_share
-        return round(share * held) if switches(loads, placed, processor) else 0
+        return round(share * held) if occupied.switched else 0
     return max(0, held - cache)
 
 
-def _weight_bytes(loads: Sequence[Work], placed: Sequence[OpPlacement], processor: str) -> int:
+def _weight_bytes(occupied: Occupancy) -> int:
     """Bytes of the weights of all that a processor runs."""
     return sum(
         work.weight_bytes
-        for work, place in zip(loads, placed, strict=True)
-        if place.where == processor and not work.free
+        for work, place in zip(occupied.loads, occupied.placed, strict=True)
+        if place.where == occupied.processor.name and not work.free
     )
 
 
@@ -206,41 +205,34 @@ def crossing_bytes(
     graph: Graph, loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
 ) -> int:
     """Bytes that cross the link of a processor in one inference: tensors, and its program."""
-    return sum(sum(one) for one in _crossing_sizes(graph, loads, placed, processor))
+    return sum(map(sum, _crossing_sizes(graph, occupancy(loads, placed, processor))))
 
 
-def _crossing_sizes(
-    graph: Graph, loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
-) -> tuple[list[int], list[int]]:
+def _crossing_sizes(graph: Graph, occupied: Occupancy) -> tuple[list[int], list[int]]:
     """Bytes of what goes into a processor, and of what comes out; see `crossing_tensors`."""
+    processor = occupied.processor
     into, out = (
         [graph.tensors[index].bytes for index in tensors]
-        for tensors in crossing_tensors(graph, placed, processor.name)
+        for tensors in crossing_tensors(graph, occupied.placed, processor.name)
     )
     if processor.rules == EDGETPU.name and (into or out):
         into.append(PROGRAM_BYTES)
     if processor.pipeline:
-        if not switches(loads, placed, processor):
-            return [], []  # while the pipeline computes: see `layer_cycles`
-        waiting = waiting_bytes(graph, loads, placed, processor)
+        if not occupied.switched:
+            return [], []  # while the pipeline computes: see `Occupancy.cycles`
+        waiting = occupied.waiting_bytes(graph)
         return [*into, waiting], [*out, waiting]
     return into, out
 
 
-def _crossings(
-    graph: Graph,
-    loads: Sequence[Work],
-    placed: Sequence[OpPlacement],
-    processors: Mapping[str, Processor],
-    busy: dict[str, float],
-) -> float:
+def _crossings(graph: Graph, occupied: Mapping[str, Occupancy], busy: dict[str, float]) -> float:
     """Seconds that tensors take over links."""
     total = 0.0
-    for name, processor in processors.items():
-        if processor.link is None:
+    for name, one in occupied.items():
+        if one.processor.link is None:
             continue
-        for sizes in _crossing_sizes(graph, loads, placed, processor):
-            seconds = crossing_seconds(sum(sizes), processor)
+        for sizes in _crossing_sizes(graph, one):
+            seconds = crossing_seconds(sum(sizes), one.processor)
             busy[name] += seconds
             total += seconds
     return total

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.graph.types import Graph
-from edgekit.profiling.dataflow import chip_shares, layer_cycles, switches, waiting_bytes
+from edgekit.profiling.dataflow import chip_shares, layer_cycles, occupancy, switches
 from edgekit.profiling.estimate import Estimate, crossing_bytes, estimate, streamed_bytes
 from edgekit.profiling.placement import OpPlacement, place
 from edgekit.profiling.targets import load_target
@@ -79,7 +79,7 @@ def test_a_network_loaded_part_by_part_pays_by_layer_and_link() -> None:
     assert link is not None
     found = estimated(target, graph)
     held = sum(work.weight_bytes for work in loads)
-    waiting = waiting_bytes(graph, loads, placed, npu)
+    waiting = occupancy(loads, placed, npu).waiting_bytes(graph)
     assert sum(time.stream for time in found.ops) == pytest.approx(held / link.gb_per_s * 1e-9)
     assert crossing_bytes(view.graph, loads, placed, npu) == PORTS + 2 * waiting
     assert found.crossing == pytest.approx((PORTS + 2 * waiting) / link.gb_per_s * 1e-9)
@@ -97,9 +97,9 @@ def test_what_waits_is_what_later_layers_read_where_a_context_is_full() -> None:
     target = accelerator(100)
     _, loads, placed = placed_on(target, graph)
     expected = (216 * 2048 + 72 * 2048 + 128 * 4096 + 160 * 10) / 100
-    assert waiting_bytes(graph, loads, placed, target.processors[0]) == round(expected)
+    assert occupancy(loads, placed, target.processors[0]).waiting_bytes(graph) == round(expected)
     whole = accelerator(1 << 20).processors[0]
-    assert waiting_bytes(graph, loads, placed, whole) == 0
+    assert occupancy(loads, placed, whole).waiting_bytes(graph) == 0
     assert crossing_bytes(graph, loads, placed, whole) == 0, "images pass while it computes"
 
 
