@@ -19,7 +19,8 @@ from edgekit.graph.read import read_graph
 from edgekit.pipeline.calibration import calibrate as module
 from edgekit.pipeline.calibration.calibrate import calibrate
 from edgekit.pipeline.calibration.files import write_network
-from edgekit.pipeline.calibration.measure import FileType, Journal, Setting, jobs, measure, networks
+from edgekit.pipeline.calibration.journal import Journal, Setting
+from edgekit.pipeline.calibration.measure import FileType, jobs, measure, networks
 from edgekit.pipeline.calibration.network import Network
 from edgekit.profiling.profile import profile_file
 from edgekit.profiling.targets import load_target

@@ -11,8 +11,9 @@ from edgekit.base.errors import ToolError
 from edgekit.graph.read import read_graph
 from edgekit.pipeline.calibration.files import write_network
 from edgekit.pipeline.calibration.fits import fits
-from edgekit.pipeline.calibration.measure import Series, Setting
+from edgekit.pipeline.calibration.journal import Setting
 from edgekit.pipeline.calibration.network import Network
+from edgekit.pipeline.calibration.series import Series
 from edgekit.profiling.fit.kernels import Observation
 from edgekit.profiling.view import GraphView
 

@@ -18,7 +18,9 @@ from edgekit.base.progress import Progress, silent
 from edgekit.devices.device import DEVICES
 from edgekit.devices.machine import Machine
 from edgekit.pipeline.calibration.fits import SOURCE, Fit, fits
-from edgekit.pipeline.calibration.measure import FORMATS, Journal, Series, Setting, measure
+from edgekit.pipeline.calibration.journal import Journal, Setting
+from edgekit.pipeline.calibration.measure import FORMATS, measure
+from edgekit.pipeline.calibration.series import Series
 from edgekit.profiling.fit.fitted import rounded
 from edgekit.schema.calibration import CalibratedSetting, CalibrationReport
 from edgekit.schema.names import Precision

@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 
 from edgekit.base.errors import ToolError
 from edgekit.base.progress import Progress, silent
-from edgekit.pipeline.calibration.measure import Series, Setting
+from edgekit.pipeline.calibration.journal import Setting
+from edgekit.pipeline.calibration.series import Series
 from edgekit.profiling.fit.costs import prediction_error
 from edgekit.profiling.fit.factors import Scales
 from edgekit.profiling.fit.kernels import fit_kernels, predict_seconds

@@ -1,33 +1,28 @@
-"""Measures the networks on a device, and remembers what is measured."""
+"""Measures the networks on a device."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgekit.base.errors import EdgekitError
-from edgekit.base.files import write_text
 from edgekit.base.progress import Progress, silent
 from edgekit.devices.device import Device
-from edgekit.devices.latency import UNKNOWN, Latency, Quiet, quiet_of, quietest, settled
+from edgekit.devices.latency import UNKNOWN, quiet_of
 from edgekit.graph.read import read_graph
 from edgekit.pipeline.calibration.chains import chains
 from edgekit.pipeline.calibration.composites import composites
 from edgekit.pipeline.calibration.files import write_network
+from edgekit.pipeline.calibration.journal import Entry, Journal, Setting
 from edgekit.pipeline.calibration.network import Network
-from edgekit.profiling.fit.attribution import parts
-from edgekit.profiling.fit.kernels import Observation
-from edgekit.profiling.fit.named import Told, told
+from edgekit.pipeline.calibration.series import Gathered, Series
+from edgekit.profiling.fit.named import told
 from edgekit.profiling.view import GraphView
 from edgekit.runtimes.operators import PROFILERS
 from edgekit.schema.names import Format, Precision
@@ -53,40 +48,6 @@ _NUMBER = re.compile(r"-\d+")
 _RUNS_SHARE = 0.15  # of the time; the rest writes and loads files, and waits for a quiet device
 _RUNS_S = (0.004, 0.2)  # of one network
 _FIRST_SHARE = 0.7  # of the time is for the first turn
-_DOUBT = 0.5  # relative uncertainty of a latency, over how much it is in doubt
-_ALONE = 0.1  # of one on several cores that no other agrees with
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One way to run models on a device."""
-
-    runtime: str
-    precision: Precision
-    threads: int
-
-    @property
-    def key(self) -> str:
-        """One word for it."""
-        return f"{self.runtime}-{self.precision}-{self.threads}"
-
-
-@dataclass(frozen=True)
-class Series:
-    """What was measured in one setting.
-
-    Attributes:
-        disturbed: median of what else slowed the runs down, relative.
-        failed: networks that the runtime did not run, with the reason.
-        version: of the runtime.
-    """
-
-    setting: Setting
-    observations: tuple[Observation, ...]
-    composites: frozenset[str]
-    disturbed: float
-    failed: Mapping[str, str]
-    version: str
 
 
 def networks() -> tuple[list[Network], frozenset[str]]:
@@ -121,10 +82,12 @@ def _places(
 FileType = tuple[str, Precision]
 """A runtime and a precision: settings that share their files."""
 
+Job = tuple[Network, FileType]
+
 
 def jobs(
     plan: Sequence[Network], composites: frozenset[str], types: Sequence[FileType]
-) -> list[tuple[Network, FileType]]:
+) -> list[Job]:
     """Which network is measured in which type of file, in this order.
 
     Args:
@@ -138,55 +101,9 @@ def jobs(
             continue
         if network.unsigned and precision != "int8":
             continue
-        told = runtime in PROFILERS.names() and network.name not in composites
-        found.append((place * (_TOLD if told else 1), network, (runtime, precision)))
+        profiled = runtime in PROFILERS.names() and network.name not in composites
+        found.append((place * (_TOLD if profiled else 1), network, (runtime, precision)))
     return [(network, one) for _, network, one in sorted(found, key=lambda job: job[0])]
-
-
-class Journal:
-    """Latencies as they come, in a file beside the result, so that a killed run goes on.
-
-    Args:
-        path: of the file.
-        head: what the run is about; a file with another head is begun anew.
-    """
-
-    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
-        self._path = path
-        self._known: dict[tuple[str, str, int], dict[str, Any]] = {}
-        self._start = time.monotonic()
-        first = json.dumps({"head": head}, sort_keys=True)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        if not lines or lines[0] != first:
-            write_text(path, first + "\n")
-            return
-        for line in lines[1:]:
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last may be cut off
-                entry = json.loads(line)
-                self._known[entry["setting"], entry["network"], entry["visit"]] = entry
-        self._start -= max((entry["spent"] for entry in self._known.values()), default=0.0)
-
-    @property
-    def spent(self) -> float:
-        """Seconds since it was begun, of all runs that wrote it."""
-        return time.monotonic() - self._start
-
-    def get(self, setting: Setting, network: str, visit: int) -> dict[str, Any] | None:
-        """What is known of a network."""
-        return self._known.get((setting.key, network, visit))
-
-    def add(self, setting: Setting, network: str, visit: int, **found: Any) -> dict[str, Any]:
-        """Notes what was measured."""
-        what = {"setting": setting.key, "network": network, "visit": visit}
-        entry = {**what, "spent": round(self.spent, 1), **found}
-        self._known[setting.key, network, visit] = entry
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-        return entry
-
-    def remove(self) -> None:
-        """Takes the file away: the result is written."""
-        self._path.unlink(missing_ok=True)
 
 
 def measure(
@@ -213,152 +130,174 @@ def measure(
         progress: receives what is being measured.
     """
     plan, whole = networks()
-    groups: dict[FileType, list[Setting]] = {}
-    for setting in settings:
-        groups.setdefault((setting.runtime, setting.precision), []).append(setting)
-    fewest = {min(group, key=lambda one: one.threads) for group in groups.values()}
-    gathered = {setting: _Gathered() for setting in settings}
-    runs = min(max(seconds * _RUNS_SHARE / (len(plan) * len(settings)), _RUNS_S[0]), _RUNS_S[1])
-    order = jobs(plan, whole, list(groups))
-    quiet, spent = dict.fromkeys((one.threads for one in settings), UNKNOWN), 0.0
-    first = unsettled = remembered = True
-    while remembered or (unsettled and spent < 1):
-        begun, unsettled, remembered = [], False, False
-        for count, (network, (runtime, precision)) in enumerate(order):
-            spent = journal.spent / seconds
-            needed = first and count < _LEAST_NETWORKS * len(groups)
-            late = spent > (_FIRST_SHARE if first else 1) and not needed
-            progress(network.name, min(spent, 1.0), 1.0)
-            open_yet = [
-                one
-                for one in groups[runtime, precision]
-                if not gathered[one].settled(network, quiet[one.threads])
-            ]
-            known = {
-                one: journal.get(one, network.name, gathered[one].visits(network))
-                for one in open_yet
-            }
-            if late and not any(known.values()):
-                continue
-            begun.append((network, (runtime, precision)))
-            unsettled = unsettled or bool(open_yet)
-            remembered = remembered or any(known.values())
-            asked = [
-                one
-                for one in open_yet
-                if known[one] or needed or (not late and device.ready(one.threads))
-            ]
-            if not asked:
-                continue
-            with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-                path = write_network(
-                    network, FORMATS[runtime], Path(folder), quantized=precision == "int8"
-                )
-                view = GraphView(read_graph(path))
-                for one in asked:
-                    visit = gathered[one].visits(network)
-                    profiled = one in fewest
-                    entry = known[one] or _entry(
-                        device, journal, one, network.name, visit, path, view, runs, profiled
-                    )
-                    gathered[one].add(network, view, entry)
-        first, order = False, begun
-        for threads in quiet:
-            alike = [each for setting, each in gathered.items() if setting.threads == threads]
-            quiet[threads] = quiet_of(one for each in alike for one in each.known())
-    return [gathered[one].series(one, whole, quiet[one.threads]) for one in settings]
-
-
-class _Gathered:
-    """What comes in of one setting."""
-
-    def __init__(self) -> None:
-        self._networks: dict[str, tuple[Network, GraphView]] = {}
-        self._latencies: dict[str, list[Latency]] = {}
-        self._operators: dict[str, list[list[Told]]] = {}
-        self._failed: dict[str, str] = {}
-        self._version = "unknown"
-
-    def known(self) -> list[Latency]:
-        """All latencies so far."""
-        return [one for latencies in self._latencies.values() for one in latencies]
-
-    def visits(self, network: Network) -> int:
-        """How often it was measured."""
-        return len(self._latencies.get(network.name, ()))
-
-    def settled(self, network: Network, quiet: Quiet) -> bool:
-        """Whether it need not be measured again."""
-        known = self._latencies.get(network.name, ())
-        return network.name in self._failed or settled(known, quiet)
-
-    def add(self, network: Network, view: GraphView, entry: Mapping[str, Any]) -> None:
-        if "error" in entry:
-            self._failed[network.name] = entry["error"]
-            return
-        latency = Latency(entry["seconds"], entry["loop_s"], entry["trip_s"])
-        self._latencies.setdefault(network.name, []).append(latency)
-        self._version = entry["version"]
-        self._networks.setdefault(network.name, (network, view))
-        times = [Told(tuple(operators), seconds) for operators, seconds in entry["operators"]]
-        self._operators.setdefault(network.name, []).append(times)
-
-    def _operators_beside(self, latency: Latency, name: str) -> list[Told]:
-        """Times of a network's operators of the visit that a latency is of."""
-        visits = zip(self._latencies[name], self._operators[name], strict=True)
-        return next(times for one, times in visits if one is latency)
-
-    def series(self, setting: Setting, whole: frozenset[str], quiet: Quiet) -> Series:
-        best = {name: quietest(known, quiet) for name, known in self._latencies.items()}
-        chosen = [one for group in best.values() for one in group]
-        loops = [one.loop_s for one in chosen if not one.doubt(quiet)]
-        usual_s = float(np.median(loops)) if loops else quiet.loop_s
-        found = tuple(
-            Observation(
-                name,
-                network.family,
-                view,
-                float(np.median([one.at_clock(usual_s) for one in best[name]])),
-                uncertainty=_DOUBT * best[name][0].doubt(quiet)
-                + _ALONE * (setting.threads > 1 and len(best[name]) == 1),
-                parts=tuple(parts(view, self._operators_beside(best[name][0], name))),
-            )
-            for name, (network, view) in self._networks.items()
-        )
-        doubts = [one[0].doubt(quiet) for one in best.values()]
-        doubt = float(np.median(doubts)) if doubts else 0.0
-        return Series(setting, found, whole, doubt, self._failed, self._version)
-
-
-def _entry(
-    device: Device,
-    journal: Journal,
-    setting: Setting,
-    network: str,
-    visit: int,
-    path: Path,
-    view: GraphView,
-    runs: float,
-    profiled: bool,
-) -> dict[str, Any]:
-    try:
-        latency = device.latency(
-            path, runtime=setting.runtime, threads=setting.threads, seconds=runs
-        )
-        operators = (
-            device.operators(path, runtime=setting.runtime, threads=setting.threads, seconds=runs)
-            if profiled
-            else []
-        )
-    except EdgekitError as error:  # one network that a runtime refuses spoils no calibration
-        return journal.add(setting, network, visit, error=error.message)
-    return journal.add(
-        setting,
-        network,
-        visit,
-        seconds=latency.seconds,
-        loop_s=latency.loop_s,
-        trip_s=latency.trip_s,
-        operators=[(one.operators, one.seconds) for one in told(view, operators)],
-        version=device.runtime_version(setting.runtime),
+    share_s = seconds * _RUNS_SHARE / (len(plan) * len(settings))
+    found = _Measurement(
+        device,
+        settings,
+        seconds=seconds,
+        runs_s=min(max(share_s, _RUNS_S[0]), _RUNS_S[1]),
+        journal=journal,
+        progress=progress,
     )
+    turn = found.turn(jobs(plan, whole, found.types), first=True)
+    while not turn.last:
+        turn = found.turn(turn.begun, first=False)
+    return found.series(whole)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One way through the networks.
+
+    Attributes:
+        begun: what was not too late.
+        unsettled: whether something had to be measured.
+        remembered: whether something was known of an earlier run.
+        spent: share of the time up to its last network.
+    """
+
+    begun: Sequence[Job]
+    unsettled: bool
+    remembered: bool
+    spent: float
+
+    @property
+    def last(self) -> bool:
+        """Whether no turn follows."""
+        return not self.remembered and (not self.unsettled or self.spent >= 1)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A network's file, as long as it is there."""
+
+    network: Network
+    path: Path
+    view: GraphView
+
+
+class _Measurement:
+    """Networks on a device, measured in turns.
+
+    Args:
+        device: what runs them.
+        settings: ways to run them.
+        seconds: about how long all takes.
+        runs_s: how long the runs of one network take, in seconds.
+        journal: what is known already, and what is added to it.
+        progress: receives what is being measured.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        settings: Sequence[Setting],
+        *,
+        seconds: float,
+        runs_s: float,
+        journal: Journal,
+        progress: Progress,
+    ) -> None:
+        self._device = device
+        self._seconds = seconds
+        self._runs_s = runs_s
+        self._journal = journal
+        self._progress = progress
+        self._groups: dict[FileType, list[Setting]] = {}
+        for setting in settings:
+            self._groups.setdefault((setting.runtime, setting.precision), []).append(setting)
+        self._fewest = {min(group, key=lambda one: one.threads) for group in self._groups.values()}
+        self._gathered = {setting: Gathered() for setting in settings}
+        self._quiet = dict.fromkeys((one.threads for one in settings), UNKNOWN)
+
+    @property
+    def types(self) -> list[FileType]:
+        """Of the files that the settings need."""
+        return list(self._groups)
+
+    def turn(self, order: Sequence[Job], *, first: bool) -> _Turn:
+        """Measures what is not settled yet, as far as there is time and the device is ready."""
+        begun: list[Job] = []
+        unsettled, remembered, spent = False, False, 0.0
+        for count, (network, kind) in enumerate(order):
+            spent = self._journal.spent / self._seconds
+            needed = first and count < _LEAST_NETWORKS * len(self._groups)
+            late = spent > (_FIRST_SHARE if first else 1) and not needed
+            self._progress(network.name, min(spent, 1.0), 1.0)
+            wanted = self._wanted(network, kind)
+            known = any(wanted.values())
+            if late and not known:
+                continue
+            begun.append((network, kind))
+            unsettled, remembered = unsettled or bool(wanted), remembered or known
+            asked = {
+                setting: entry
+                for setting, entry in wanted.items()
+                if entry or needed or (not late and self._device.ready(setting.threads))
+            }
+            if asked:
+                self._visit(network, kind, asked)
+        self._look_for_quiet()
+        return _Turn(begun, unsettled, remembered, spent)
+
+    def series(self, whole: frozenset[str]) -> list[Series]:
+        """What was measured, setting by setting; `whole` has the names of composites."""
+        return [
+            gathered.series(setting, whole, self._quiet[setting.threads])
+            for setting, gathered in self._gathered.items()
+        ]
+
+    def _wanted(self, network: Network, kind: FileType) -> dict[Setting, Entry | None]:
+        """Settings in which a network is not settled, with what is known of its next visit."""
+        return {
+            setting: self._journal.get(
+                setting, network.name, self._gathered[setting].visits(network)
+            )
+            for setting in self._groups[kind]
+            if not self._gathered[setting].settled(network, self._quiet[setting.threads])
+        }
+
+    def _visit(
+        self, network: Network, kind: FileType, asked: Mapping[Setting, Entry | None]
+    ) -> None:
+        """Gathers a visit to a network in some settings, and measures what is not known of it."""
+        runtime, precision = kind
+        with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+            path = write_network(
+                network, FORMATS[runtime], Path(folder), quantized=precision == "int8"
+            )
+            file = _File(network, path, GraphView(read_graph(path)))
+            for setting, known in asked.items():
+                entry = known or self._measured(setting, file)
+                self._gathered[setting].add(network, file.view, entry)
+
+    def _measured(self, setting: Setting, file: _File) -> Entry:
+        name, visit = file.network.name, self._gathered[setting].visits(file.network)
+        runtime, threads, seconds = setting.runtime, setting.threads, self._runs_s
+        operators = []
+        try:
+            latency = self._device.latency(
+                file.path, runtime=runtime, threads=threads, seconds=seconds
+            )
+            if setting in self._fewest:
+                operators = self._device.operators(
+                    file.path, runtime=runtime, threads=threads, seconds=seconds
+                )
+        except EdgekitError as error:  # one network that a runtime refuses spoils no calibration
+            return self._journal.add(setting, name, visit, error=error.message)
+        return self._journal.add(
+            setting,
+            name,
+            visit,
+            seconds=latency.seconds,
+            loop_s=latency.loop_s,
+            trip_s=latency.trip_s,
+            operators=[(one.operators, one.seconds) for one in told(file.view, operators)],
+            version=self._device.runtime_version(runtime),
+        )
+
+    def _look_for_quiet(self) -> None:
+        """Learns anew what the device shows that nothing disturbs, of all that was measured."""
+        for threads in self._quiet:
+            alike = [one for setting, one in self._gathered.items() if setting.threads == threads]
+            self._quiet[threads] = quiet_of(latency for one in alike for latency in one.known())
