@@ -6,7 +6,8 @@ x86 convolutions and dense layers then agree bit for bit; a sum of two tensors d
 of its 65,536 pairs of inputs, where XNNPACK's 21-bit factors round the other way, and a product but
 for up to 2. Where the scales of a product are in a round ratio, as 1 to 100, it meets exact ties,
 up to 2.5% of the pairs: XNNPACK rounds those to even before the zero point is added, ONNX Runtime
-after.
+after. Products of two activations by matrices and squared differences, which LiteRT computes
+without XNNPACK, agree too: see `qdq_rounding`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from edgekit.export.onnx_graph import OnnxGraph
 from edgekit.export.qdq_padding import INT8_HIGH, INT8_LOW, pad_integers
+from edgekit.export.qdq_rounding import round_differences, round_products
 from edgekit.runtimes.metadata import IoRecord
 
 # Operators that move or select integers without looking at them.
@@ -56,6 +58,8 @@ def refine(model: Any, tensors: IoRecord) -> None:
     saturate_integers(graph)
     pad_integers(graph)
     break_ties_away_from_zero(graph)
+    round_products(graph)
+    round_differences(graph)
     average_over_channels_first(graph)
     store_activations_unsigned(graph, tensors)
     graph.drop_unread()
