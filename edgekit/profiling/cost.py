@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from edgekit.graph.types import OpClass
 from edgekit.profiling.fusion.functions import over_many
-from edgekit.profiling.tiles import tile_macs
+from edgekit.profiling.tiles import Tiles, tiles_of
 from edgekit.profiling.work import VALUE_BITS, Gemm, Work, rounded_up
 from edgekit.schema.fitting import Cores
 from edgekit.schema.target import KernelCosts, MemorySpec, Processor, SystolicArray, Term
@@ -111,7 +111,9 @@ def kernel_terms(
     if work.macs:
         terms["lane_mac"] = float(_lane_macs(work))
     if work.macs and work.kind in _TILED:
-        terms["tile_mac"] = float(_tile_macs(work, cores or _ONE_CORE))
+        tiles = _tiles(work, cores or _ONE_CORE)
+        terms["tile_mac"] = float(tiles.macs)
+        terms["tile"] = float(tiles.count)
     if switched:
         terms["switched_op"] = 1.0
         if work.kind == "normalization":
@@ -151,10 +153,10 @@ def _lane_macs(work: Work) -> int:
     return inputs * outputs * gemm.m * gemm.groups
 
 
-def _tile_macs(work: Work, cores: Cores) -> int:
+def _tiles(work: Work, cores: Cores) -> Tiles:
     if work.gemm is None:
-        return work.macs
-    return tile_macs(work.gemm, cores, VALUE_BITS.get(work.precision, _FLOAT_BITS) // 8)
+        return Tiles(0, work.macs)
+    return tiles_of(work.gemm, cores, VALUE_BITS.get(work.precision, _FLOAT_BITS) // 8)
 
 
 def mac_term(work: Work) -> Term:
@@ -239,7 +241,9 @@ def _ns_per_mac(term: Term, costs: KernelCosts) -> tuple[float, str | None]:
         if known in costs.ns:
             return costs.ns[known], None
     # The slowest known class is the safe guess for one that nobody measured.
-    rates = [rate for name, rate in costs.ns.items() if name.startswith("mac.")]
+    rates = [
+        rate for name, rate in costs.ns.items() if name.startswith("mac.") or name == "tile_mac"
+    ]
     name = term.removeprefix("mac.")
     return max(rates, default=0.0), f"no measured rate for {name}: slowest class used"
 

@@ -9,6 +9,7 @@ threads wait while four compute the rest; results beyond a matrix are computed a
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cache
 
 from edgekit.profiling.work import Gemm, rounded_up
@@ -28,22 +29,36 @@ _WORST = -64
 _BY_RUN_LOG2, _MOST_RUNS = 8, 64
 
 
-def tile_macs(gemm: Gemm, cores: Cores, value_bytes: int) -> int:
-    """Multiply-accumulates of a product with those that threads could do while they wait.
+@dataclass(frozen=True)
+class Tiles:
+    """How a product is cut.
+
+    Attributes:
+        count: of tiles; to begin one takes time, most with many cores that all count them.
+        macs: multiply-accumulates, with those that threads could do while they wait.
+    """
+
+    count: int
+    macs: int
+
+
+def tiles_of(gemm: Gemm, cores: Cores, value_bytes: int) -> Tiles:
+    """The tiles of a product; one with a vector has none.
 
     Args:
-        gemm: the product; a product with one vector has no tiles.
+        gemm: the product.
         cores: that compute it.
         value_bytes: of a value that is multiplied.
     """
     if gemm.m == 1:
-        return gemm.groups * gemm.k * gemm.n
+        return Tiles(0, gemm.groups * gemm.k * gemm.n)
     rows, columns = (rounded_up(side, _KERNEL) for side in (gemm.n, gemm.m))
     threads = min(cores.threads, _useful_threads(gemm))
     narrow, wide = sorted((rows, columns))
-    tiles = 1 << tiles_log2(narrow, wide, gemm.k, threads, cores.cache_bytes // value_bytes)
-    rounds = math.ceil(tiles / threads)
-    return gemm.groups * gemm.k * rows * columns * rounds * cores.threads // tiles
+    count = 1 << tiles_log2(narrow, wide, gemm.k, threads, cores.cache_bytes // value_bytes)
+    rounds = math.ceil(count / threads)
+    macs = gemm.groups * gemm.k * rows * columns * rounds * cores.threads // count
+    return Tiles(gemm.groups * count, macs)
 
 
 def _useful_threads(gemm: Gemm) -> int:

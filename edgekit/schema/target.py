@@ -43,6 +43,7 @@ Term = Literal[
     "lane_mac",  # multiply-accumulates of a 64 x 64 array, those of idle lanes too, for all "mac."
     "pipeline_cycle",  # from image to image, where all layers compute at once
     "tile_mac",  # of tiles that threads take of a product, those of waiting threads too
+    "tile",  # one such tile
     "activation_byte",  # read or written
     "vector_byte",  # read or written by elementwise operators and those that only move data
     "unfused_byte",  # read or written by pools, means and activations that stand alone

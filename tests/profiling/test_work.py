@@ -55,6 +55,7 @@ def test_the_terms_of_a_convolution() -> None:
         "patch_row": 8 * 8 * 5,
         "lane_mac": 8 * 8 * 128 * 64,
         "tile_mac": 8 * 8 * 16 * 100,
+        "tile": 2,  # of 16 by 32 results: eight runs of a kernel of 8 x 8 each
         "conv_output": 8 * 8 * 16,
         "activation_byte": 16 * 16 * 4 + 8 * 8 * 16,
         "weight_byte": 16 * 100,
