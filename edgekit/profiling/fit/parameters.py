@@ -102,8 +102,13 @@ _INTEGER_KERNELS: _Groups = (
     _MATRIX, ("mac.depthwise",), ("mac.depthwise_large",), ("patch",), ("conv_output",),
     ("depthwise_output",), *_MEMORY,
 )  # fmt: skip
-# ruy shares products among threads tile by tile: of small ones, some threads wait for others.
+# ruy shares products among threads tile by tile: of small ones, some threads wait for others. To
+# take a tile costs time, too, up to half a microsecond, which shows in floats: of larger values,
+# tiles for the same cache are smaller and more. What a convolution writes costs nothing apart then.
 _TILE_KERNELS: _Groups = (("tile_mac",), *_INTEGER_KERNELS[1:])
+_FLOAT_TILE_KERNELS: _Groups = (
+    ("tile_mac",), ("tile",), _DEPTHWISE, ("patch",), ("depthwise_output",), *_MEMORY,
+)  # fmt: skip
 _VECTOR: tuple[Parameter, ...] = ("vector_byte",)
 _UNFUSED: tuple[Parameter, ...] = (*_VECTOR, "unfused_byte")
 _GEMM: _Groups = ((*_CONV, "mac.pointwise", "mac.dense"), ("mac.winograd",), _DEPTHWISE)
@@ -140,9 +145,10 @@ def _hexagon(*ports: Parameter) -> tuple[ParameterSet, ...]:
 PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
     # Kernel after kernel: CPUs, and GPUs through OpenCL or Vulkan.
     "cpu": (ParameterSet(_KERNELS, pull=_PULL), *_FEW),
-    # With a ResNet among the measurements. Rows of its patches are long: where memory is fast, to
-    # begin a copy takes more than to go on, so that a first layer's patches cost more by value.
-    "cpu-patches": (ParameterSet((*_KERNELS, ("patch_row",)), pull=_PULL), *_FEW),
+    # TensorFlow Lite with ruy, on several threads, with a ResNet among the measurements. Rows of
+    # its patches are long: where memory is fast, to begin a copy takes more than to go on, so that
+    # a first layer's patches cost more by value.
+    "cpu-tiles": (ParameterSet((*_FLOAT_TILE_KERNELS, ("patch_row",)), pull=_PULL), *_FEW),
     # A board with few measurements: those of the prior join its fit.
     "cpu-joined": (ParameterSet(_KERNELS), *_FEW),
     "cpu-int8": (_pulled(_INTEGER_KERNELS, _VECTOR), *_FEW),
@@ -151,6 +157,7 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
     # With pools and activations like elementwise operators: on one thread beside convolutions on
     # several (TensorFlow Lite of 2019), or without vector instructions (integers on x86).
     "cpu-unfused": (_pulled(_KERNELS, _UNFUSED), *_FEW),
+    "cpu-tiles-unfused": (_pulled(_FLOAT_TILE_KERNELS, _UNFUSED), *_FEW),
     "cpu-int8-unfused": (_pulled(_INTEGER_KERNELS, _UNFUSED), *_FEW),
     # Libraries with Winograd's algorithm, measured with networks that have such convolutions: ncnn.
     "cpu-winograd": (ParameterSet((*_GEMM, ("patch",), ("conv_output",), *_MEMORY)), *_FEW),
