@@ -12,7 +12,9 @@ import pytest
 from edgekit.base.child import Worker
 from edgekit.export.base import ExportJob
 from edgekit.export.exporter import export
-from tests.export.test_qdq_kernels import Quantized, refined, run, samples
+from edgekit.graph.read import read_graph
+from edgekit.profiling.view import GraphView
+from tests.export.test_qdq_kernels import Quantized, onnx, ort, refined, run, samples
 
 SHAPE = (1, 8, 32, 32)
 GRID = (0.05, 7)
@@ -45,6 +47,25 @@ def test_a_product_of_activations_is_rounded_before_its_last_rounding(step: floa
     assert np.any(run(model, x) != wanted)
     for optimize in (False, True):
         np.testing.assert_array_equal(run(made, x, optimize=optimize), wanted)
+
+
+def test_onnxruntime_multiplies_integers_as_the_cost_model_has_it(tmp_path: Path) -> None:
+    drawn = Quantized(GRID, SHAPE)
+    turned = drawn.node("Transpose", [drawn.x], perm=[0, 1, 3, 2])
+    other = drawn.rounded(turned, (0.03, 1))
+    made = refined(*drawn.model(drawn.node("MatMul", [drawn.x, other]), (0.75, -3), SHAPE))
+    path = tmp_path / "product.onnx"
+    onnx.save(made, path)
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized")
+    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    ran = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+    view = GraphView(read_graph(path))
+    live = [op for op in view.graph.ops if op.index not in view.free]
+    assert "MatMulIntegerToFloat" in ran
+    assert ran.count("DequantizeLinear") == sum(op.name == "DequantizeLinear" for op in live)
+    (product,) = (op for op in live if op.name == "MatMul")
+    assert product.index not in view.fusion.floats
 
 
 @pytest.mark.parametrize("fine", [0.013, 0.0311])

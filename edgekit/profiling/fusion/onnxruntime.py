@@ -96,8 +96,10 @@ class _Integers:
         if op.name in _SAME_TYPES and len({self._stored(index).dtype for index in op.inputs}) > 1:
             return False
         readers = [one for index in last.outputs for one in links.consumers.get(index, [])]
-        quantized = all(reader.name == "QuantizeLinear" for reader in readers)
-        if not quantized or len(readers) != len(last.outputs):
+        quantizers = sum(reader.name == "QuantizeLinear" for reader in readers)
+        if op is last and op.name == "MatMul" and not quantizers:
+            return True  # MatMulIntegerToFloat
+        if not len(readers) == len(last.outputs) == quantizers:
             return False
         return op.name not in _MOVES or self._same_integers(makers[0], readers[0])
 
