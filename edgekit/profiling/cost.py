@@ -114,6 +114,8 @@ def kernel_terms(
         tiles = _tiles(work, cores or _ONE_CORE)
         terms["tile_mac"] = float(tiles.macs)
         terms["tile"] = float(tiles.count)
+        if cores and cores.uneven:
+            terms["last_tile_mac"] = float(tiles.last)
     if switched:
         terms["switched_op"] = 1.0
         if work.kind == "normalization":
@@ -155,7 +157,7 @@ def _lane_macs(work: Work) -> int:
 
 def _tiles(work: Work, cores: Cores) -> Tiles:
     if work.gemm is None:
-        return Tiles(0, work.macs)
+        return Tiles(0, work.macs, work.macs)
     return tiles_of(work.gemm, cores, VALUE_BITS.get(work.precision, _FLOAT_BITS) // 8)
 
 

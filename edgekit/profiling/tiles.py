@@ -36,14 +36,17 @@ class Tiles:
     Attributes:
         count: of tiles; to begin one takes time, most with many cores that all count them.
         macs: multiply-accumulates, with those that threads could do while they wait.
+        last: multiply-accumulates of one tile. Threads take tiles as they are ready for them, so
+            where some cores are slower, the rest waits for as much as one of them takes for it.
     """
 
     count: int
     macs: int
+    last: int
 
 
 def tiles_of(gemm: Gemm, cores: Cores, value_bytes: int) -> Tiles:
-    """The tiles of a product; one with a vector has none.
+    """The tiles of a product; one with a vector has none, and one thread computes all of it.
 
     Args:
         gemm: the product.
@@ -51,14 +54,15 @@ def tiles_of(gemm: Gemm, cores: Cores, value_bytes: int) -> Tiles:
         value_bytes: of a value that is multiplied.
     """
     if gemm.m == 1:
-        return Tiles(0, gemm.groups * gemm.k * gemm.n)
+        macs = gemm.groups * gemm.k * gemm.n
+        return Tiles(0, macs, macs)
     rows, columns = (rounded_up(side, _KERNEL) for side in (gemm.n, gemm.m))
     threads = min(cores.threads, _useful_threads(gemm))
     narrow, wide = sorted((rows, columns))
     count = 1 << tiles_log2(narrow, wide, gemm.k, threads, cores.cache_bytes // value_bytes)
     rounds = math.ceil(count / threads)
-    macs = gemm.groups * gemm.k * rows * columns * rounds * cores.threads // count
-    return Tiles(gemm.groups * count, macs)
+    macs = gemm.groups * gemm.k * rows * columns
+    return Tiles(gemm.groups * count, macs * rounds * cores.threads // count, macs // count)
 
 
 def _useful_threads(gemm: Gemm) -> int:

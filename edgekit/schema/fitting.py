@@ -24,6 +24,7 @@ class Cores(Document):
         ge=1,
         description="largest data cache that one core has alone, on the core with the least",
     )
+    uneven: bool = Field(False, description="some are slower: all wait for a slow one's last tile")
 
 
 class Reference(Document):

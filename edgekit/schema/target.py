@@ -44,6 +44,7 @@ Term = Literal[
     "pipeline_cycle",  # from image to image, where all layers compute at once
     "tile_mac",  # of tiles that threads take of a product, those of waiting threads too
     "tile",  # one such tile
+    "last_tile_mac",  # of one tile of each product, where a slow core computes it
     "activation_byte",  # read or written
     "vector_byte",  # read or written by elementwise operators and those that only move data
     "unfused_byte",  # read or written by pools, means and activations that stand alone

@@ -51,9 +51,11 @@ def test_a_product_is_as_many_tiles_as_ruy_makes() -> None:
     """Sides of 256 in eight by eight tiles of floats and in four by four of integers (above)."""
     cores = Cores(threads=4, cache_bytes=CACHE)
     gemm = Gemm(m=256, k=256, n=256)
-    assert tiles_of(gemm, cores, 4) == Tiles(8 * 8, 256**3)
-    assert tiles_of(gemm, cores, 1) == Tiles(4 * 4, 256**3)
-    assert tiles_of(replace(gemm, groups=3), cores, 4) == Tiles(3 * 8 * 8, 3 * 256**3)
+    assert tiles_of(gemm, cores, 4) == Tiles(8 * 8, 256**3, 256**3 // 64)
+    assert tiles_of(gemm, cores, 1) == Tiles(4 * 4, 256**3, 256**3 // 16)
+    assert tiles_of(replace(gemm, groups=3), cores, 4) == Tiles(
+        3 * 64, 3 * 256**3, 3 * 256**3 // 64
+    )
 
 
 def test_a_small_product_runs_on_one_thread() -> None:
@@ -67,7 +69,9 @@ def test_kernels_compute_results_beyond_the_matrix() -> None:
 
 
 def test_a_product_with_a_vector_has_no_tiles() -> None:
-    assert tiles_of(Gemm(m=1, k=1024, n=1001), Cores(threads=4), 1) == Tiles(0, 1024 * 1001)
+    assert tiles_of(Gemm(m=1, k=1024, n=1001), Cores(threads=4), 1) == Tiles(
+        0, 1024 * 1001, 1024 * 1001
+    )
 
 
 def test_to_take_a_tile_costs_time() -> None:
@@ -83,6 +87,18 @@ def test_to_take_a_tile_costs_time() -> None:
     assert tiles.count > 0
     found = op_time(load, cpu, costs, memory).kernel
     assert found == pytest.approx(tiles.macs * 0.5e-9 + tiles.count * 200e-9)
+
+
+def test_where_cores_are_uneven_all_wait_for_the_last_tile_of_a_slow_one() -> None:
+    view = GraphView(small_cnn().graph())
+    even, uneven = (Cores(threads=4, uneven=uneven) for uneven in (False, True))
+    load = next(load for load in works(view) if load.kind == "conv")
+    assert load.gemm
+    assert "last_tile_mac" not in kernel_terms(load, cores=even)
+    found = kernel_terms(load, cores=uneven)
+    tiles = tiles_of(load.gemm, uneven, 1)
+    assert found.pop("last_tile_mac") == tiles.last == load.macs / tiles.count
+    assert found == kernel_terms(load, cores=even)
 
 
 def test_a_product_without_a_rate_is_not_thought_faster_than_tiles() -> None:
