@@ -149,6 +149,11 @@ PARAMETERS: Mapping[str, tuple[ParameterSet, ...]] = {
     # its patches are long: where memory is fast, to begin a copy takes more than to go on, so that
     # a first layer's patches cost more by value.
     "cpu-tiles": (ParameterSet((*_FLOAT_TILE_KERNELS, ("patch_row",)), pull=_PULL), *_FEW),
+    # The same on cores of two kinds: all wait for the last tile of a slow one.
+    "cpu-tiles-uneven": (
+        ParameterSet((*_FLOAT_TILE_KERNELS, ("patch_row",), ("last_tile_mac",)), pull=_PULL),
+        *_FEW,
+    ),
     # A board with few measurements: those of the prior join its fit.
     "cpu-joined": (ParameterSet(_KERNELS), *_FEW),
     "cpu-int8": (_pulled(_INTEGER_KERNELS, _VECTOR), *_FEW),
