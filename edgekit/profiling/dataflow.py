@@ -101,18 +101,6 @@ def occupancy(
     return Occupancy(processor, loads, placed, shares, switched)
 
 
-def switches(loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor) -> bool:
-    """See `Occupancy.switched`."""
-    return occupancy(loads, placed, processor).switched
-
-
-def layer_cycles(
-    graph: Graph, loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
-) -> dict[int, float]:
-    """See `Occupancy.cycles`."""
-    return occupancy(loads, placed, processor).cycles(graph)
-
-
 def _held_shares(
     loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
 ) -> dict[int, float]:

@@ -165,20 +165,14 @@ def _main_precision(loads: Sequence[Work]) -> Precision:
 def _streamed_shares(view: GraphView, occupied: Mapping[str, Occupancy]) -> dict[str, float]:
     """Bytes over the link for a byte of each processor's weights, as the file has them."""
     return {
-        name: _streamed_bytes(view, one) / held
+        name: streamed_bytes(view, one) / held
         for name, one in occupied.items()
         if one.processor.parameter_cache_bytes is not None and (held := _weight_bytes(one))
     }
 
 
-def streamed_bytes(
-    view: GraphView, loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
-) -> int:
+def streamed_bytes(view: GraphView, occupied: Occupancy) -> int:
     """Bytes of weights that a processor's parameter cache cannot keep from run to run."""
-    return _streamed_bytes(view, occupancy(loads, placed, processor))
-
-
-def _streamed_bytes(view: GraphView, occupied: Occupancy) -> int:
     processor = occupied.processor
     cache = processor.parameter_cache_bytes
     if cache is None:
@@ -201,11 +195,9 @@ def _weight_bytes(occupied: Occupancy) -> int:
     )
 
 
-def crossing_bytes(
-    graph: Graph, loads: Sequence[Work], placed: Sequence[OpPlacement], processor: Processor
-) -> int:
+def crossing_bytes(graph: Graph, occupied: Occupancy) -> int:
     """Bytes that cross the link of a processor in one inference: tensors, and its program."""
-    return sum(map(sum, _crossing_sizes(graph, occupancy(loads, placed, processor))))
+    return sum(map(sum, _crossing_sizes(graph, occupied)))
 
 
 def _crossing_sizes(graph: Graph, occupied: Occupancy) -> tuple[list[int], list[int]]:

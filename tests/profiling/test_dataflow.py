@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.graph.types import Graph
-from edgekit.profiling.dataflow import chip_shares, layer_cycles, occupancy, switches
+from edgekit.profiling.dataflow import chip_shares, occupancy
 from edgekit.profiling.estimate import Estimate, crossing_bytes, estimate, streamed_bytes
 from edgekit.profiling.placement import OpPlacement, place
 from edgekit.profiling.targets import load_target
@@ -50,7 +50,7 @@ def estimated(target: Target, graph: Graph) -> Estimate:
 
 def cycles_of(processor: Processor, graph: Graph) -> dict[int, float]:
     view, loads, placed = placed_on(HAILO, graph)
-    return layer_cycles(view.graph, loads, placed, processor)
+    return occupancy(loads, placed, processor).cycles(view.graph)
 
 
 @pytest.mark.parametrize(("each", "beyond"), [(0, 0), (0, 1), (100, 0), (100, 1)])
@@ -62,28 +62,29 @@ def test_what_the_chip_cannot_hold_is_streamed_whole(each: int, beyond: int) -> 
     target = accelerator(held + each * count - beyond, operator_bytes=each)
     view, loads, placed = placed_on(target, graph)
     npu = target.processors[0]
-    assert switches(loads, placed, npu) is bool(beyond)
-    assert streamed_bytes(view, loads, placed, npu) == beyond * held
+    assert occupancy(loads, placed, npu).switched is bool(beyond)
+    assert streamed_bytes(view, occupancy(loads, placed, npu)) == beyond * held
     assert npu.pipeline is not None
     half = npu.pipeline.model_copy(update={"streamed_share": 0.5})
     npu = npu.model_copy(update={"pipeline": half})
-    assert streamed_bytes(view, loads, placed, npu) == beyond * held / 2
+    assert streamed_bytes(view, occupancy(loads, placed, npu)) == beyond * held / 2
 
 
 def test_a_network_loaded_part_by_part_pays_by_layer_and_link() -> None:
     graph = small_cnn("int8").graph()
     target = accelerator(100)
     npu = target.processors[0]
-    view, loads, placed = placed_on(target, graph)
+    _, loads, placed = placed_on(target, graph)
     link, costs = npu.link, npu.costs["int8"].ns
     assert link is not None
     found = estimated(target, graph)
     held = sum(work.weight_bytes for work in loads)
-    waiting = occupancy(loads, placed, npu).waiting_bytes(graph)
+    occupied = occupancy(loads, placed, npu)
+    waiting = occupied.waiting_bytes(graph)
     assert sum(time.stream for time in found.ops) == pytest.approx(held / link.gb_per_s * 1e-9)
-    assert crossing_bytes(view.graph, loads, placed, npu) == PORTS + 2 * waiting
+    assert crossing_bytes(graph, occupied) == PORTS + 2 * waiting
     assert found.crossing == pytest.approx((PORTS + 2 * waiting) / link.gb_per_s * 1e-9)
-    cycles = sum(layer_cycles(view.graph, loads, placed, npu).values())
+    cycles = sum(occupied.cycles(graph).values())
     live = sum(not work.free for work in loads)
     fitted = cycles * costs["pipeline_cycle"] + live * costs["switched_op"]
     assert found.seconds - found.crossing == pytest.approx(
@@ -98,9 +99,9 @@ def test_what_waits_is_what_later_layers_read_where_a_context_is_full() -> None:
     _, loads, placed = placed_on(target, graph)
     expected = (216 * 2048 + 72 * 2048 + 128 * 4096 + 160 * 10) / 100
     assert occupancy(loads, placed, target.processors[0]).waiting_bytes(graph) == round(expected)
-    whole = accelerator(1 << 20).processors[0]
-    assert occupancy(loads, placed, whole).waiting_bytes(graph) == 0
-    assert crossing_bytes(graph, loads, placed, whole) == 0, "images pass while it computes"
+    whole = occupancy(loads, placed, accelerator(1 << 20).processors[0])
+    assert whole.waiting_bytes(graph) == 0
+    assert crossing_bytes(graph, whole) == 0, "images pass while it computes"
 
 
 def test_layers_are_as_fast_as_each_other_where_nothing_else_holds_them_up() -> None:
@@ -155,5 +156,5 @@ def test_attention_stays_on_the_accelerator_and_is_loaded_part_by_part() -> None
     make.op("SOFTMAX", "activation", (1, 2, 8, 8))
     target = accelerator(1 << 20)
     _, loads, placed = placed_on(target, make.graph())
-    assert switches(loads, placed, target.processors[0])
-    assert not switches(loads, placed, target.processors[1])
+    assert occupancy(loads, placed, target.processors[0]).switched
+    assert not occupancy(loads, placed, target.processors[1]).switched

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.profiling.cost import kernel_terms
-from edgekit.profiling.dataflow import layer_cycles, switches
+from edgekit.profiling.dataflow import occupancy
 from edgekit.profiling.estimate import crossing_bytes, inference_terms, streamed_bytes
 from edgekit.profiling.fit.fitted import with_costs
 from edgekit.profiling.fit.least_squares import non_negative
@@ -227,13 +227,13 @@ def _amounts(measured: Sample, target: Target, spec: FitSpec) -> Mapping[Paramet
     totals.update(inference_terms(measured.view.graph).items())
     hardware = next(p for p in target.processors if p.name == spec.processor)
     graph, loads, placed = measured.view.graph, measured.loads, measured.placed
-    switched = switches(loads, placed, hardware)
-    cycles = layer_cycles(graph, loads, placed, hardware)
+    occupied = occupancy(loads, placed, hardware)
+    cycles = occupied.cycles(graph)
     for index, (work, where) in enumerate(zip(loads, placed, strict=True)):
         if where.where == spec.processor:
             terms = kernel_terms(
                 work,
-                switched=switched,
+                switched=occupied.switched,
                 cycles=cycles.get(index, 0.0),
                 resident_bytes=hardware.resident_bytes,
                 cores=cores,
@@ -242,8 +242,7 @@ def _amounts(measured: Sample, target: Target, spec: FitSpec) -> Mapping[Paramet
                 totals[name] += amount
     if hardware.link:
         totals["link"] = float(
-            streamed_bytes(measured.view, loads, placed, hardware)
-            + crossing_bytes(graph, loads, placed, hardware)
+            streamed_bytes(measured.view, occupied) + crossing_bytes(graph, occupied)
         )
     return totals
 
