@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edgekit.graph.read import read_graph
 from edgekit.profiling.check import check_file, check_graph
+from edgekit.profiling.dataflow import occupancy
 from edgekit.profiling.edgetpu_cache import (
     PROGRAM_BYTES,
     RESERVED_BYTES,
@@ -260,7 +261,7 @@ def test_the_program_crosses_the_link_with_the_tensors(shared: Path) -> None:
     for graph, crossing in ((make.graph(), 256 + 64 + PROGRAM_BYTES), (nothing_mapped, 0)):
         view = GraphView(graph)
         loads, placed = list(works(view)), place(view, CORAL)
-        assert crossing_bytes(graph, loads, placed, CORAL.processors[0]) == crossing
+        assert crossing_bytes(graph, occupancy(loads, placed, CORAL.processors[0])) == crossing
     whole = [
         int(row["instr_bytes_exec"])
         for row in rows(shared, "edgetpu_partition.csv")
