@@ -22,8 +22,8 @@ ROUNDS = 0.031
 
 The median of |median of log(latency in the other round / in this one)| over 17 pairs of rounds of
 the same board and runtime (MLPerf Inference 1.0 to 3.0, open division, TFLite), of 23 to 33
-networks each; 1% to 10%. The intervals then hold 77% of the networks of rounds that no fit saw, in
-place of 69%, and 85% of those of its own round that were left out, in place of 83%."""
+networks each; 1% to 10%. The intervals then hold 76% of the networks of rounds that no fit saw, in
+place of 68%, and 86% of those of its own round that were left out, in place of 83%."""
 
 # Factor on the logarithm of the interval where no family could be left out: assumed.
 _UNSEEN_FACTOR = 2.0
