@@ -54,6 +54,13 @@ def test_networks_of_unseen_families_have_wider_intervals(tmp_path: Path) -> Non
     assert error.median_pct < 10 < error.family_median_pct
     assert error.unseen_low < error.low < 1 < error.high < error.unseen_high
     assert error.high < math.sqrt(2) < error.unseen_high
+    assert "order statistics" in error.method
+
+
+def test_an_interval_of_eight_networks_says_that_it_is_of_few(tmp_path: Path) -> None:
+    _, error = fits([series(tmp_path, ("narrow",), members=8)])[SETTING]
+    assert error is not None
+    assert "models are few" in error.method
 
 
 def test_few_composites_tell_no_error(tmp_path: Path) -> None:

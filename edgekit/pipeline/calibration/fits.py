@@ -11,7 +11,7 @@ from edgekit.pipeline.calibration.series import Series
 from edgekit.profiling.fit.costs import prediction_error
 from edgekit.profiling.fit.factors import Scales
 from edgekit.profiling.fit.kernels import fit_kernels, predict_seconds
-from edgekit.profiling.fit.residuals import ROUNDS, Residual
+from edgekit.profiling.fit.residuals import ROUNDS, Residual, rule
 from edgekit.schema.names import Precision
 from edgekit.schema.target import KernelCosts, PredictionError
 
@@ -24,8 +24,7 @@ _FOLDS = 4
 _LEAST_COMPOSITES = 8
 _METHOD = (
     "measured over predicted, a quarter of the small composite networks left out of the fit in "
-    f"turn; order statistics; with {ROUNDS:.1%} in quadrature, by which rounds of measurement "
-    "differ"
+    "turn; {rule}"
 )
 
 
@@ -119,4 +118,5 @@ def _error(by_network: Sequence[Residual], by_family: Sequence[Residual]) -> Pre
     if len(by_network) < _LEAST_COMPOSITES:
         return None
     error = prediction_error(by_network, by_family)
-    return error and error.model_copy(update={"method": _METHOD})
+    method = _METHOD.format(rule=rule(len(by_network), rounds=ROUNDS))
+    return error and error.model_copy(update={"method": method})

@@ -89,18 +89,23 @@ def _next(logs: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def method(count: int, *, rounds: float = 0.0) -> str:
-    """How `interval` made an interval of so many residuals, in words."""
+    """How `interval` made an interval of so many models that were left out one by one, in words."""
+    return (
+        "measured over predicted, each model left out of the fit in turn, "
+        f"widened to {1 - 2 * _TAIL:.1%} because terms were chosen on them; "
+        f"{rule(count, rounds=rounds)}"
+    )
+
+
+def rule(count: int, *, rounds: float = 0.0) -> str:
+    """By what rule `interval` made an interval of so many residuals, in words."""
     how = (
         "order statistics"
         if count >= _ENOUGH
         else "Student's t on logarithms, wide because models are few"
     )
     wider = f"; with {rounds:.1%} in quadrature, by which rounds of measurement differ"
-    return (
-        "measured over predicted, each model left out of the fit in turn, "
-        f"widened to {1 - 2 * _TAIL:.1%} because terms were chosen on them; {how}"
-        f"{wider if rounds else ''}"
-    )
+    return f"{how}{wider if rounds else ''}"
 
 
 def unseen_interval(
