@@ -15,8 +15,7 @@ from edgekit.profiling.compiled import (
     compiled_flash,
     compiled_memory,
     compiled_placement,
-    method,
-    ram_bytes,
+    compiled_ram,
 )
 from edgekit.profiling.compilers import Compiled
 from edgekit.profiling.free_sizes import free_sizes
@@ -133,8 +132,8 @@ def _memory(
     flash = compiled_flash(need.flash, compiled, graph.file_bytes)
     if (free := free_sizes(graph)) is not None:
         ram, parts = Figure.missing(free), {}
-    if compiled is not None and (compiled_ram := ram_bytes(compiled)):
-        ram = Figure(value=compiled_ram, unit="bytes", origin="compiled", method=method(compiled))
+    if compiled is not None:
+        ram = compiled_ram(compiled) or ram
     figures = parts | {
         "ram_needed": ram,
         "model": Figure(

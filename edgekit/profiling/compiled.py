@@ -92,6 +92,14 @@ def compiled_memory(result: Compiled) -> dict[str, Figure]:
     }
 
 
+def compiled_ram(result: Compiled) -> Figure | None:
+    """See `ram_bytes`; None: the compiler says nothing of it."""
+    size = ram_bytes(result)
+    if not size:
+        return None
+    return Figure(value=size, unit="bytes", origin="compiled", method=method(result))
+
+
 def ram_bytes(result: Compiled) -> int:
     """Bytes of the target's memory that is written to; 0 if the compiler says nothing of it."""
     return sum(

@@ -12,8 +12,7 @@ from edgekit.profiling.compiled import (
     compiled_flash,
     compiled_memory,
     compiled_placement,
-    method,
-    ram_bytes,
+    compiled_ram,
 )
 from edgekit.profiling.compilers import Compiled
 from edgekit.profiling.free_sizes import free_sizes
@@ -22,7 +21,6 @@ from edgekit.profiling.memory.need import Runtime, memory_need, runtime_of, scra
 from edgekit.profiling.memory.offline import offline_offsets
 from edgekit.profiling.memory.order import best_order
 from edgekit.profiling.view import GraphView
-from edgekit.schema.figure import Figure
 from edgekit.schema.memory import MemoryBlock, MemoryReport, MemoryStep
 from edgekit.schema.target import Target
 
@@ -131,14 +129,14 @@ def _as_compiled(report: MemoryReport, result: Compiled, source_bytes: int) -> M
     if result.left_to_cpu == len(result.ops):
         note = f"{result.compiler} left every operator to the CPU: planned as for that"
         return report.model_copy(update={"notes": (note,)})
-    size = ram_bytes(result)
-    if not size:  # it says nothing of it
+    ram = compiled_ram(result)
+    if ram is None:
         return report
     parts = {name: part for name, part in compiled_memory(result).items() if "flash" not in name}
     kept = [name for name in _KEPT if name in report.parts]
     return report.model_copy(
         update={
-            "ram": Figure(value=size, unit="bytes", origin="compiled", method=method(result)),
+            "ram": ram,
             "flash": compiled_flash(report.flash, result, source_bytes),
             "parts": parts | {name: report.parts[name] for name in kept},
             "notes": (
